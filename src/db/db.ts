@@ -1,0 +1,73 @@
+/**
+ * What the rest of Berth knows of the database: tagged-template SQL that reads the same on SQLite and PostgreSQL, and
+ * transactions. Which engine answers is decided in `open.ts`; differences of dialect live in `dialect.ts`.
+ */
+
+/** A value that may stand in a query. Times are epoch ms as numbers; JSON is text; bytes are Uint8Array. */
+export type SqlValue = string | number | boolean | null | Uint8Array;
+
+/** A piece of SQL with its parameters, to be put into another piece or awaited as a query of its own. */
+export interface SqlQuery<Row> extends PromiseLike<Row[]> {
+  readonly strings: readonly string[];
+  readonly values: readonly unknown[];
+}
+
+/**
+ * Tagged template in the shape of postgres.js: sql`select … where id = ${id}`. A value becomes a bound parameter, another
+ * SqlQuery is spliced in as a fragment. Nothing runs until it is awaited. A query names itself in its first comment,
+ * sql`/* tag.find *\/ select …`, and that name goes to metrics and logs.
+ */
+export interface Sql {
+  <Row = Record<string, unknown>>(strings: TemplateStringsArray, ...values: (SqlValue | SqlQuery<unknown>)[]): SqlQuery<Row>;
+}
+
+/** What both a pool and an open transaction offer; queries take this, so they run inside or outside a transaction. */
+export interface Db {
+  readonly engine: "sqlite" | "postgres";
+  readonly dialect: Dialect;
+  readonly sql: Sql;
+}
+
+/** An open write transaction. */
+export interface Tx extends Db {
+  readonly isTransaction: true;
+  /** Runs after this transaction has committed, in order; never after a roll-back. For in-process effects only. */
+  afterCommit(effect: () => void): void;
+  /**
+   * Tells every instance, this one included, that what is cached under these keys has changed. Delivered at commit:
+   * in this process before `tx()` resolves, to other instances through NOTIFY or `pragma data_version`.
+   */
+  changed(...keys: string[]): void;
+}
+
+export interface Database extends Db {
+  /**
+   * Runs `work` in one write transaction and commits when it resolves, rolls back when it throws. On PostgreSQL,
+   * serialization failures and deadlocks are retried up to 5 times with jitter, so `work` must be safe to repeat.
+   * On SQLite, writers queue for the one write connection.
+   */
+  tx<T>(work: (tx: Tx) => Promise<T>): Promise<T>;
+  /**
+   * Hears of changes committed by this process and by other instances. `keys` undefined means "anything may have
+   * changed": drop everything. Returns the function that ends the subscription.
+   */
+  onChanged(listener: (keys: readonly string[] | undefined) => void): () => void;
+  /** True while changes made by other instances are sure to be heard of; false turns the mutable caches off. */
+  readonly hearsChanges: boolean;
+  /** Throws `unavailable` with the cause when the database does not answer within `timeoutMs`. */
+  ping(timeoutMs: number): Promise<void>;
+  /** Counters since opening, for metrics and for the tests that bound queries per request. */
+  readonly stats: { queries: number; rows: number; transactions: number };
+  /** Waits for running transactions, then closes every connection. */
+  close(): Promise<void>;
+}
+
+/** The few words that the two engines spell differently. Fragments that only one engine understands come from here. */
+export interface Dialect {
+  /** " for update skip locked" on PostgreSQL, nothing on SQLite where writers are already alone. */
+  readonly skipLocked: SqlQuery<never>;
+  /** " for update" on PostgreSQL, nothing on SQLite. */
+  readonly forUpdate: SqlQuery<never>;
+  /** `column in (…)` for a list of values of bounded length; `false` for an empty list. */
+  inList(column: string, values: readonly (string | number)[]): SqlQuery<never>;
+}

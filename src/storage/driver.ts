@@ -1,0 +1,65 @@
+/**
+ * The contract of a blob store: content-addressed objects with streaming, resumable uploads. A driver moves bytes and
+ * knows nothing of repositories, digests' meaning or access; keys come from `paths.ts`. Every driver passes the suite in
+ * `test/storage/contract.ts`.
+ */
+
+/** How a stored object can be handed to a client. Sizes in bytes. */
+export type ObjectSource =
+  /** On this machine's disk: sent with sendfile. */
+  | { readonly kind: "file"; readonly path: string; readonly sizeBytes: number }
+  /** Fetched by the client itself from a URL that is good for a short while. */
+  | { readonly kind: "redirect"; readonly url: string; readonly sizeBytes: number }
+  /** Piped through us. `open` may be called once; `start` and `end` are inclusive byte offsets. */
+  | {
+      readonly kind: "stream";
+      readonly sizeBytes: number;
+      open(range?: { start: number; end: number }): Promise<ReadableStream<Uint8Array>>;
+    };
+
+/** One client request's worth of bytes on its way into an upload. */
+export interface UploadWriter {
+  /**
+   * Takes the next bytes. Resolves (or returns) when more may be sent, so that memory stays bounded whatever the client's
+   * speed. The chunk may be kept until the returned promise resolves and must not be changed before.
+   */
+  write(chunk: Uint8Array): Promise<void> | void;
+  /** Ends this request's bytes: everything written so far can be resumed from. Gives the new driver state to keep. */
+  flush(): Promise<string>;
+  /** Gives up on what this writer wrote and has not flushed; the upload stays usable at its last flushed offset. */
+  abort(): Promise<void>;
+}
+
+export interface StorageDriver {
+  /** Quay's name of the engine in DISTRIBUTED_STORAGE_CONFIG, such as `LocalStorage`. */
+  readonly kind: string;
+
+  /** Finds an object, undefined when there is none. */
+  find(key: string): Promise<{ sizeBytes: number } | undefined>;
+  /** How to hand an object out, undefined when there is none. */
+  source(key: string): Promise<ObjectSource | undefined>;
+  /** Removes an object; removing what is not there is no error. */
+  delete(key: string): Promise<void>;
+
+  /** Starts an upload and gives the driver's state for it: opaque text, kept by the caller in its session row. */
+  createUpload(uploadId: string): Promise<string>;
+  /**
+   * Opens an upload for more bytes at `offsetBytes`, which must be what is stored (bytes past it, left by a crash, are
+   * dropped). Throws `blob_upload_unknown` when the upload is gone or holds less than `offsetBytes`.
+   */
+  openUpload(uploadId: string, state: string, offsetBytes: number): Promise<UploadWriter>;
+  /** Reads back the first `sizeBytes` of an unfinished upload, to compute its hash again after a restart. */
+  readUpload(uploadId: string, state: string, sizeBytes: number): Promise<ReadableStream<Uint8Array>>;
+  /**
+   * Makes the upload's bytes the object `key`, durable against power loss before it resolves. An object already there is
+   * replaced by the same bytes. Afterwards the upload is gone.
+   */
+  commitUpload(uploadId: string, state: string, key: string, sizeBytes: number): Promise<void>;
+  /** Drops an unfinished upload and its bytes; dropping what is not there is no error. */
+  deleteUpload(uploadId: string, state: string): Promise<void>;
+
+  /** Throws `unavailable` (with the cause) when objects cannot be read or written now. Cheap enough for every second. */
+  check(): Promise<void>;
+  /** Free and total bytes of the store, undefined where that has no meaning (object stores). */
+  space(): Promise<{ freeBytes: number; totalBytes: number } | undefined>;
+}
