@@ -24,9 +24,15 @@ export interface UploadWriter {
    * speed. The chunk may be kept until the returned promise resolves and must not be changed before.
    */
   write(chunk: Uint8Array): Promise<void> | void;
-  /** Ends this request's bytes: everything written so far can be resumed from. Gives the new driver state to keep. */
+  /**
+   * Ends this request's bytes: everything written so far can be resumed from. Gives the new driver state to keep. Errors of
+   * writes that were still running come out here at the latest; after one, call `abort`.
+   */
   flush(): Promise<string>;
-  /** Gives up on what this writer wrote and has not flushed; the upload stays usable at its last flushed offset. */
+  /**
+   * Gives up on what this writer wrote and has not flushed; the upload stays usable at its last flushed offset. Does nothing
+   * after a flush that succeeded. A writer must end with flush or abort.
+   */
   abort(): Promise<void>;
 }
 
@@ -52,7 +58,8 @@ export interface StorageDriver {
   readUpload(uploadId: string, state: string, sizeBytes: number): Promise<ReadableStream<Uint8Array>>;
   /**
    * Makes the upload's bytes the object `key`, durable against power loss before it resolves. An object already there is
-   * replaced by the same bytes. Afterwards the upload is gone.
+   * replaced by the same bytes. Afterwards the upload is gone. Throws `size_invalid` when not exactly `sizeBytes` bytes
+   * were flushed (the upload stays as it was), and `blob_upload_unknown` when the upload is gone, even if `key` exists.
    */
   commitUpload(uploadId: string, state: string, key: string, sizeBytes: number): Promise<void>;
   /** Drops an unfinished upload and its bytes; dropping what is not there is no error. */

@@ -1,5 +1,6 @@
 /** The key layout of a blob store, drawn once: Quay's own, so that an existing bucket can be served in place. */
 
+import { RegistryError } from "../errors.ts";
 import type { Digest } from "../oci/digest.ts";
 
 /** Key of a blob below the engine's storage_path: `sha256/ab/abcdef…`. Source: quay-config reference, section 3.1. */
@@ -12,4 +13,21 @@ export function blobKey(digest: Digest): string {
 /** Key of an unfinished upload: `uploads/<uuid>`. */
 export function uploadKey(uploadId: string): string {
   return `uploads/${uploadId}`;
+}
+
+const blobKeyPattern = /^(?:sha256\/([0-9a-f]{2})\/\1[0-9a-f]{62}|sha512\/([0-9a-f]{2})\/\2[0-9a-f]{126})$/;
+const uploadIdPattern = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** Gives back a key that has the layout of `blobKey`. Throws `invalid_request` for any other text, such as one with `..`. */
+export function requireBlobKey(key: string): string {
+  if (blobKeyPattern.test(key)) return key;
+  throw new RegistryError("invalid_request", {
+    message: `"${key}" is not the key of a blob: it must look like sha256/ab/ab…, with 64 (sha512: 128) hex digits`,
+  });
+}
+
+/** The key of an upload. Throws `blob_upload_unknown` when the id is not a lower-case UUID: no upload has such a name. */
+export function requireUploadKey(uploadId: string): string {
+  if (uploadIdPattern.test(uploadId)) return uploadKey(uploadId);
+  throw new RegistryError("blob_upload_unknown", { message: `upload "${uploadId}" is not known: its id is no UUID` });
 }
