@@ -1,0 +1,73 @@
+/**
+ * Programs that only Go brings: clients, the conformance suite and a peer. Each is pinned, looked for in the environment,
+ * on PATH and in `.cache/go-bin`, and installed there when Go is at hand. Without Go the answer says so, for the report.
+ */
+import { mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { runProcess } from "./process.ts";
+import { findTool } from "./tools.ts";
+
+/** What is installed, and at which version. One place: a new version is a change here and nowhere else. */
+const goTools = {
+  conformance: "github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111",
+  cosign: "github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3",
+  crane: "github.com/google/go-containerregistry/cmd/crane@v0.22.1",
+  helm: "helm.sh/helm/v3/cmd/helm@v3.21.4",
+  oras: "oras.land/oras/cmd/oras@v1.3.6",
+  regctl: "github.com/regclient/regclient/cmd/regctl@v0.11.5",
+  zb: "zotregistry.dev/zot/v2/cmd/zb@v2.1.20",
+  zot: "zotregistry.dev/zot/v2/cmd/zot@v2.1.20",
+} as const;
+
+export type GoTool = keyof typeof goTools;
+export type GoToolResult = { kind: "found"; path: string } | { kind: "missing"; reason: string };
+
+const binDir = join(import.meta.dir, "..", "..", ".cache", "go-bin");
+/** A first build of the largest (cosign) takes four minutes on two cores. */
+const installTimeoutMs = 20 * 60_000;
+const searches = new Map<GoTool, Promise<GoToolResult>>();
+
+/** Finds or installs a Go program. Never throws for a missing one: `reason` is what the test report shows. */
+export function findGoTool(name: GoTool): Promise<GoToolResult> {
+  let search = searches.get(name);
+  if (search === undefined) {
+    search = findOrInstall(name);
+    searches.set(name, search);
+  }
+  return search;
+}
+
+async function findOrInstall(name: GoTool): Promise<GoToolResult> {
+  // "conformance" is too common a word to trust whatever PATH has under it
+  const installed = name === "conformance" && !process.env.TEST_CONFORMANCE ? undefined : findTool(name);
+  const cached = join(binDir, name);
+  const path = installed ?? ((await Bun.file(cached).exists()) ? cached : undefined);
+  if (path !== undefined) return { kind: "found", path };
+  const go = findTool("go");
+  if (go === undefined) return { kind: "missing", reason: `not run: needs Go (to install ${goTools[name]})` };
+  try {
+    await install(go, name);
+  } catch (error) {
+    const cause = error instanceof Error ? error.message : String(error);
+    return { kind: "missing", reason: `not run: go install ${goTools[name]} failed: ${cause}` };
+  }
+  return { kind: "found", path: cached };
+}
+
+/** Builds aside and renames, so that two test runs at once never see half a program. */
+async function install(go: string, name: GoTool): Promise<void> {
+  mkdirSync(binDir, { recursive: true });
+  const workDir = mkdtempSync(join(binDir, ".install-"));
+  try {
+    await runProcess({
+      command: go,
+      args: ["install", goTools[name]],
+      cwd: workDir,
+      env: { GOBIN: workDir, CGO_ENABLED: "0" },
+      timeoutMs: installTimeoutMs,
+    });
+    renameSync(join(workDir, name), join(binDir, name));
+  } finally {
+    rmSync(workDir, { recursive: true, force: true });
+  }
+}

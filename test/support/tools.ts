@@ -1,0 +1,39 @@
+/**
+ * Finds the programs that tests and benchmarks call. A missing one is an error that names the command which installs it:
+ * nothing is skipped in silence.
+ */
+
+/** Debian packages of programs whose package has another name. */
+const debianPackages: Record<string, string> = {
+  htpasswd: "apache2-utils",
+  mount: "mount",
+  nginx: "nginx-light",
+  openssl: "openssl",
+  psql: "postgresql-client",
+  slapd: "slapd",
+  unshare: "util-linux",
+};
+
+/** Debian keeps daemons here, and a user's PATH may leave it out. */
+const daemonDirs = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/** Path of a program, undefined when it is not installed. `TEST_NAME` (as in TEST_PODMAN) names another one. */
+export function findTool(name: string): string | undefined {
+  const chosen = process.env[`TEST_${name.toUpperCase().replaceAll("-", "_")}`];
+  if (chosen) {
+    const path = Bun.which(chosen);
+    if (!path) throw new Error(`TEST_${name.toUpperCase()} names "${chosen}", which is not an executable file`);
+    return path;
+  }
+  return Bun.which(name, { PATH: [process.env.PATH ?? "", ...daemonDirs].join(":") }) ?? undefined;
+}
+
+/** Path of a program. Throws with the Debian package to install when it is missing. */
+export function requireTool(name: string): string {
+  const path = findTool(name);
+  if (path === undefined) {
+    const debianPackage = debianPackages[name] ?? name;
+    throw new Error(`"${name}" is needed and not installed. On Debian: apt-get install ${debianPackage}`);
+  }
+  return path;
+}
