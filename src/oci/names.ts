@@ -30,7 +30,6 @@ export const EMAIL_LENGTH_MAX = 255;
 
 const NAMESPACE_EXPRESSION = "^([a-z0-9]+(?:[._-][a-z0-9]+)*)$";
 const NAMESPACE = new RegExp(NAMESPACE_EXPRESSION);
-const NAMESPACE_LIKE_OCI = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
 const NAME_FIRST_COMPONENT = /^[a-z0-9][a-z0-9._-]*$/;
 const NAME_COMPONENT = /^[a-z0-9._-]+$/;
 
@@ -189,8 +188,8 @@ function findNameFault(name: string): string | undefined {
   if (name.length > REPOSITORY_NAME_LENGTH_MAX) {
     return `the name after the namespace is longer than ${REPOSITORY_NAME_LENGTH_MAX} characters`;
   }
-  // Nearly every name has one component and follows OCI's rule.
-  if (NAMESPACE_LIKE_OCI.test(name)) return undefined;
+  // Nearly every name has one component.
+  if (NAME_FIRST_COMPONENT.test(name)) return undefined;
   const components = name.split("/");
   for (const [index, component] of components.entries()) {
     if (component === "" || component === "." || component === "..") {

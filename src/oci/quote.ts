@@ -13,7 +13,7 @@ const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]/gu;
 export function showValue(value: string): string {
   // Cut before escaping, so that the work is bounded too; cut after, because an escape is longer than its character.
   const escaped = value.slice(0, SHOWN_CHARACTERS_MAX + 1).replace(UNPRINTABLE, escapeCharacter);
-  return escaped.length <= SHOWN_CHARACTERS_MAX ? escaped : `${escaped.slice(0, SHOWN_CHARACTERS_MAX)}…`;
+  return escaped.length <= SHOWN_CHARACTERS_MAX ? escaped : `${escaped.slice(0, SHOWN_CHARACTERS_MAX).toWellFormed()}…`;
 }
 
 /** The same in double quotes, with quotes and backslashes inside escaped. */
