@@ -14,12 +14,14 @@ export interface SqlQuery<Row> extends PromiseLike<Row[]> {
 
 /**
  * Tagged template in the shape of postgres.js: sql`select … where id = ${id}`. A value becomes a bound parameter, another
- * SqlQuery is spliced in as a fragment. Nothing runs until it is awaited. A query names itself in its first comment,
- * sql`/* tag.find *\/ select …`, and that name goes to metrics and logs.
+ * SqlQuery is spliced in as a fragment. Nothing runs until it is awaited, and it runs once however often it is awaited. A
+ * query names itself in a block comment that opens its text and holds only the name, such as tag.find; that name goes to
+ * metrics and logs.
  */
-export interface Sql {
-  <Row = Record<string, unknown>>(strings: TemplateStringsArray, ...values: (SqlValue | SqlQuery<unknown>)[]): SqlQuery<Row>;
-}
+export type Sql = <Row = Record<string, unknown>>(
+  strings: TemplateStringsArray,
+  ...values: (SqlValue | SqlQuery<unknown>)[]
+) => SqlQuery<Row>;
 
 /** What both a pool and an open transaction offer; queries take this, so they run inside or outside a transaction. */
 export interface Db {
@@ -38,6 +40,8 @@ export interface Tx extends Db {
    * in this process before `tx()` resolves, to other instances through NOTIFY or `pragma data_version`.
    */
   changed(...keys: string[]): void;
+  /** Runs a text of several statements without parameters, in the engine's own dialect. For migrations. */
+  script(text: string): Promise<void>;
 }
 
 export interface Database extends Db {
@@ -54,6 +58,11 @@ export interface Database extends Db {
   onChanged(listener: (keys: readonly string[] | undefined) => void): () => void;
   /** True while changes made by other instances are sure to be heard of; false turns the mutable caches off. */
   readonly hearsChanges: boolean;
+  /**
+   * Looks now for changes committed by other processes instead of at the next poll (every 200 ms), and tells the
+   * listeners before it returns. SQLite: a few microseconds. PostgreSQL: does nothing, notifications arrive by themselves.
+   */
+  checkChanges(): void;
   /** Throws `unavailable` with the cause when the database does not answer within `timeoutMs`. */
   ping(timeoutMs: number): Promise<void>;
   /** Counters since opening, for metrics and for the tests that bound queries per request. */

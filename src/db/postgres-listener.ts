@@ -1,0 +1,162 @@
+/**
+ * How instances on one PostgreSQL hear of each other's changes: NOTIFY inside the transaction, LISTEN on a connection of its
+ * own. The connection is asked for a sign of life every two seconds, since a cut cable says nothing by itself.
+ */
+
+import { randomUUID } from "node:crypto";
+import type { ChangeListeners } from "./changes.ts";
+import type { DatabaseLog } from "./options.ts";
+import { type Client, runOn } from "./postgres-client.ts";
+
+const channel = "berth_changed";
+/** PostgreSQL takes less than 8,000 bytes. */
+const payloadMaxBytes = 7_900;
+/** A transaction that changes more than fits says "everything": that costs the others less than reading it all. */
+const payloadsMax = 8;
+const heartbeatMs = 2_000;
+const answerWithinMs = 2_000;
+const reconnectMs = 500;
+
+/** What travels: who says it, and which keys; null for everything. */
+interface Payload {
+  readonly from: string;
+  readonly keys: readonly string[] | null;
+}
+
+export class PostgresListener {
+  /** True while notifications are sure to arrive. */
+  hears = false;
+  readonly #origin = randomUUID();
+  readonly #makeClient: (onClose: () => void, onNotify: (channel: string, payload: string) => void) => Client;
+  readonly #listeners: ChangeListeners;
+  readonly #log: DatabaseLog;
+  #client: Client | undefined;
+  #timer: Timer | undefined;
+  #closed = false;
+  #warned = false;
+
+  constructor(
+    makeClient: (onClose: () => void, onNotify: (channel: string, payload: string) => void) => Client,
+    listeners: ChangeListeners,
+    log: DatabaseLog,
+  ) {
+    this.#makeClient = makeClient;
+    this.#listeners = listeners;
+    this.#log = log;
+  }
+
+  /** Starts to listen; resolves after the first try, which may have failed. From then on it keeps itself up. */
+  async start(): Promise<void> {
+    await this.#connect();
+  }
+
+  /** Inside the open transaction, before its commit: PostgreSQL delivers at commit, and nothing after a roll-back. */
+  async notify(run: (text: string, params: string[]) => Promise<unknown>, keys: readonly string[]): Promise<void> {
+    for (const payload of this.#payloads(keys)) {
+      await run("/* changes.notify */ select pg_notify($1, $2)", [channel, payload]);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.hears = false;
+    clearTimeout(this.#timer);
+    await this.#client?.end({ timeout: 1 });
+  }
+
+  async #connect(): Promise<void> {
+    let current: Client | undefined;
+    // A client that was given up closes later than its successor opens; it may not speak for it.
+    const client = this.#makeClient(
+      () => current !== undefined && current === this.#client && this.#lost("the connection was closed"),
+      (name, payload) => name === channel && current === this.#client && this.#hear(payload),
+    );
+    current = client;
+    this.#client = client;
+    try {
+      await within(answerWithinMs * 5, client.unsafe(`listen ${channel}`));
+      if (this.#closed || this.#client !== client) return;
+      this.hears = true;
+      if (this.#warned) this.#log.info("Changes of other instances are heard again.");
+      this.#warned = false;
+      // What happened in between was missed.
+      this.#listeners.deliver(undefined);
+      this.#schedule(() => this.#beat(client), heartbeatMs);
+    } catch (error) {
+      this.#lost(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  async #beat(client: Client): Promise<void> {
+    try {
+      await within(answerWithinMs, runOn(client, "/* changes.heartbeat */ select 1", []));
+      if (this.#client === client) this.#schedule(() => this.#beat(client), heartbeatMs);
+    } catch (error) {
+      if (this.#client === client) this.#lost(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #lost(reason: string): void {
+    const client = this.#client;
+    this.#client = undefined;
+    this.hears = false;
+    void client?.end({ timeout: 0 }).catch(() => undefined);
+    if (this.#closed) return;
+    if (!this.#warned)
+      this.#log.warn("Changes of other instances are not heard; caches of what may change are off.", { reason });
+    this.#warned = true;
+    this.#schedule(() => this.#connect(), reconnectMs * (0.5 + Math.random()));
+  }
+
+  #schedule(step: () => Promise<void>, delayMs: number): void {
+    clearTimeout(this.#timer);
+    if (this.#closed) return;
+    this.#timer = setTimeout(() => void step(), delayMs);
+    this.#timer.unref();
+  }
+
+  #hear(text: string): void {
+    let payload: Payload;
+    try {
+      payload = JSON.parse(text) as Payload;
+    } catch {
+      // Not ours: whoever sent it, dropping everything is always right.
+      payload = { from: "", keys: null };
+    }
+    // What this process did itself was delivered at its commit.
+    if (payload.from !== this.#origin) this.#listeners.deliver(Array.isArray(payload.keys) ? payload.keys : undefined);
+  }
+
+  #payloads(keys: readonly string[]): string[] {
+    const everything = [JSON.stringify({ from: this.#origin, keys: null } satisfies Payload)];
+    const payloads: string[] = [];
+    let part: string[] = [];
+    let sizeBytes = 0;
+    const frameBytes = 80;
+    for (const key of keys) {
+      const keyBytes = Buffer.byteLength(JSON.stringify(key)) + 1;
+      if (keyBytes + frameBytes > payloadMaxBytes) return everything;
+      if (sizeBytes + keyBytes + frameBytes > payloadMaxBytes) {
+        payloads.push(JSON.stringify({ from: this.#origin, keys: part } satisfies Payload));
+        part = [];
+        sizeBytes = 0;
+      }
+      part.push(key);
+      sizeBytes += keyBytes;
+    }
+    if (part.length > 0) payloads.push(JSON.stringify({ from: this.#origin, keys: part } satisfies Payload));
+    return payloads.length > payloadsMax ? everything : payloads;
+  }
+}
+
+async function within<T>(timeoutMs: number, answer: PromiseLike<T>): Promise<T> {
+  let timer: Timer | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
+  });
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
