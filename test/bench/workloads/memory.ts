@@ -1,0 +1,64 @@
+/** Resident memory: of a server that has just started, and at its highest while many large blobs are pushed at once. */
+import { pushScope } from "../../support/registry-client.ts";
+import { namespace } from "../contenders.ts";
+import { RawConnection } from "../load/connection.ts";
+import { makePayload } from "../load/payload.ts";
+import { pushBlobStream } from "../load/push.ts";
+import { below, type Cell, type Row } from "../report.ts";
+import { settle, type Workload } from "../workload.ts";
+
+const repository = `${namespace}/many`;
+const idleMs = 2_000;
+const mb = 1_000_000;
+
+export const memory: Workload = {
+  name: "memory",
+  run: async ({ settings, contenders }) => {
+    const idle: Record<string, Cell> = {};
+    const busy: Record<string, Cell> = {};
+    const rates: string[] = [];
+    for (const contender of contenders) {
+      const server = await contender.start();
+      try {
+        const authorization = await server.client.authorize(pushScope(repository));
+        await Bun.sleep(idleMs);
+        const { rssBytes, peakRssBytes } = server.memory();
+        idle[server.name] = { median: rssBytes / mb, rounds: [rssBytes / mb], peakRssBytes };
+        server.resetPeak();
+        await settle();
+        const start = performance.now();
+        const push = async () => {
+          const connection = new RawConnection(server.url);
+          await pushBlobStream({ connection, repository, authorization }, makePayload(settings.memoryPushBytes));
+          connection.close();
+        };
+        await Promise.all(Array.from({ length: settings.memoryPushes }, push));
+        const seconds = (performance.now() - start) / 1000;
+        const peak = server.memory().peakRssBytes;
+        busy[server.name] = { median: peak / mb, rounds: [peak / mb], peakRssBytes: peak };
+        const rate = (settings.memoryPushes * settings.memoryPushBytes) / mb / seconds;
+        rates.push(`${server.name} took ${seconds.toFixed(1)} s (${Math.round(rate)} MB/s)`);
+      } finally {
+        await server.stop();
+      }
+    }
+    const pushes = `${settings.memoryPushes} pushes of ${settings.memoryPushBytes / 2 ** 20} MiB at once`;
+    const rows: Row[] = [
+      {
+        work: "memory, idle",
+        unit: "MB",
+        cells: idle,
+        targets: [below("RSS", idle.berth?.median, 90, "MB")],
+        notes: [`resident ${idleMs / 1000} s after the first request`],
+      },
+      {
+        work: `memory, ${pushes}`,
+        unit: "MB",
+        cells: busy,
+        targets: [below("peak RSS", busy.berth?.median, 200, "MB")],
+        notes: [`${rates.join("; ")}; one round: a peak has no median`],
+      },
+    ];
+    return rows;
+  },
+};
