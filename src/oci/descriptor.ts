@@ -1,7 +1,7 @@
 /** Descriptors: the typed, sized, addressed references that manifests and indexes are made of. */
 
 import { type Digest, digestAlgorithm, digestOf, findDigest } from "./digest.ts";
-import { DocumentFault, isJsonObject, type JsonObject, kindOf, requireExactKeys } from "./json-document.ts";
+import { DocumentFault, fieldNames, isJsonObject, type JsonObject, kindOf, requireExactKeys } from "./json-document.ts";
 import { isMediaType } from "./media-types.ts";
 import { quoteValue } from "./quote.ts";
 
@@ -28,16 +28,7 @@ export interface Descriptor {
 /** Longest URL in `urls`: what common servers take in a request line. */
 const URL_LENGTH_MAX = 8192;
 
-const FIELDS: ReadonlySet<string> = new Set([
-  "mediaType",
-  "digest",
-  "size",
-  "urls",
-  "annotations",
-  "data",
-  "platform",
-  "artifactType",
-]);
+const FIELDS = fieldNames("mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType");
 
 /** Reads the descriptor at `path` (for messages). Throws `DocumentFault`. Spec: image-spec "Content Descriptors". */
 export function readDescriptor(value: unknown, path: string): Descriptor {

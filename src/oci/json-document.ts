@@ -48,17 +48,21 @@ export function kindOf(value: unknown): string {
   return typeof value === "string" ? quoteValue(value) : String(value);
 }
 
+/** Field names that matter in one kind of object, by their spelling without letter case. */
+export type FieldNames = ReadonlyMap<string, string>;
+
+export function fieldNames(...names: string[]): FieldNames {
+  return new Map(names.map((name) => [foldKey(name), name]));
+}
+
 /**
  * Refuses keys that are one of `known` but for letter case: decoders that ignore case (Go's does) would take them for it.
  */
-export function requireExactKeys(object: JsonObject, known: ReadonlySet<string>, path: string): void {
+export function requireExactKeys(object: JsonObject, known: FieldNames, path: string): void {
   for (const key of Object.keys(object)) {
-    if (known.has(key)) continue;
-    const folded = foldKey(key);
-    for (const name of known) {
-      if (foldKey(name) === folded) {
-        throw new DocumentFault(path, `field ${quoteValue(key)} differs from ${quoteValue(name)} only in letter case`);
-      }
+    const name = known.get(foldKey(key));
+    if (name !== undefined && name !== key) {
+      throw new DocumentFault(path, `field ${quoteValue(key)} differs from ${quoteValue(name)} only in letter case`);
     }
   }
 }

@@ -5,7 +5,14 @@
 
 import { RegistryError } from "../errors.ts";
 import { type Annotations, type Descriptor, readAnnotations, readDescriptor, readMediaType } from "./descriptor.ts";
-import { DocumentFault, type JsonObject, kindOf, readJsonObject, requireExactKeys } from "./json-document.ts";
+import {
+  DocumentFault,
+  fieldNames,
+  type JsonObject,
+  kindOf,
+  readJsonObject,
+  requireExactKeys,
+} from "./json-document.ts";
 import {
   DOCKER_SCHEMA1,
   isIndexMediaType,
@@ -48,7 +55,7 @@ export interface ParsedManifest {
   readonly blobsSizeBytes: number;
 }
 
-const FIELDS: ReadonlySet<string> = new Set([
+const FIELDS = fieldNames(
   "schemaVersion",
   "mediaType",
   "artifactType",
@@ -58,7 +65,7 @@ const FIELDS: ReadonlySet<string> = new Set([
   "subject",
   "annotations",
   "fsLayers",
-]);
+);
 
 /** Fields that make a document an image to one parser and an index to another when they stand beside the right ones. */
 const FOREIGN_FIELDS = { image: ["manifests", "fsLayers"], index: ["config", "layers", "fsLayers"] } as const;
