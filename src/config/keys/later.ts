@@ -1,0 +1,72 @@
+/**
+ * What versions after 3.9 added and no other file of this folder holds: section 15 of the reference. Berth follows them
+ * where they help its users.
+ */
+import { z } from "zod";
+import {
+  block,
+  bool,
+  duration,
+  minutes,
+  nullableText,
+  oneOf,
+  openBlock,
+  optionalCount,
+  optionalSeconds,
+  optionalText,
+  seconds,
+  text,
+  texts,
+} from "../fields.ts";
+
+const autoprunePolicy = block({
+  method: oneOf(["number_of_tags", "creation_date"]),
+  /** A count for number_of_tags, a duration for creation_date. */
+  value: z.union([z.int().min(1), z.string()], { error: "must be a number of tags or a duration such as 2w" }),
+});
+
+export const laterKeys = {
+  FEATURE_AUTO_PRUNE: bool(false),
+  DEFAULT_NAMESPACE_AUTOPRUNE_POLICY: autoprunePolicy.nullable().default(null),
+  NOTIFICATION_TASK_RUN_MINIMUM_INTERVAL_MINUTES: minutes(5000),
+  FEATURE_IMAGE_EXPIRY_TRIGGER: bool(false),
+  FEATURE_IMMUTABLE_TAGS: bool(false),
+  FEATURE_IMMUTABLE_TAGS_CAN_EXPIRE: bool(false),
+  ROBOTS_DISALLOW: bool(false),
+  ROBOTS_WHITELIST: texts(),
+  /** Quay: off in some versions. Berth: on, it is part of OCI 1.1. */
+  FEATURE_REFERRERS_API: bool(true),
+  FEATURE_MANIFEST_SUBJECT_BACKFILL: bool(true),
+  /** Quay: false. Berth: true, the current draft of the specification allows an index before its manifests. */
+  FEATURE_SPARSE_INDEX: bool(true),
+  FEATURE_PROGRAMMATIC_BOOTSTRAP: bool(false),
+  BOOTSTRAP_TOKEN_OWNER: nullableText(),
+  BOOTSTRAP_TOKEN_PATH: nullableText(),
+  BOOTSTRAP_TOKEN_EXPIRATION: seconds(3600),
+  BOOTSTRAP_TOKEN_SCOPE: optionalText(),
+  PROGRAMMATIC_TOKEN_PATH: nullableText(),
+  PROGRAMMATIC_TOKEN_K8S_SECRET: nullableText(),
+  PROGRAMMATIC_TOKEN_K8S_KEY: nullableText(),
+  PROGRAMMATIC_TOKEN_K8S_NAMESPACE: nullableText(),
+  FEATURE_ASSIGN_OAUTH_TOKEN: bool(true),
+  OAUTH_APPLICATION_MAXIMUM_TOKEN_COUNT: optionalCount(),
+  FEATURE_SUPERUSER_CONFIGDUMP: bool(false),
+  FOOTER_LINKS: openBlock().optional(),
+  DISABLE_ANGULAR_UI: bool(false),
+  DEFAULT_UI: text("react"),
+  FEATURE_UI_MODELCARD: bool(false),
+  UI_MODELCARD_ARTIFACT_TYPE: optionalText(),
+  UI_MODELCARD_ANNOTATION: openBlock().optional(),
+  UI_MODELCARD_LAYER_ANNOTATION: openBlock().optional(),
+  FEATURE_UI_DELAY_AFTER_WRITE: bool(false),
+  UI_DELAY_AFTER_WRITE_SECONDS: optionalSeconds(),
+  DISABLE_PUSHES: bool(false),
+  FEATURE_OTEL_TRACING: bool(false),
+  OTEL_CONFIG: openBlock().optional(),
+  OTEL_TRACING_EXCLUDED_URLS: optionalText(),
+  TRACKED_NAMESPACES: texts(),
+  MANIFESTS_ENDPOINT_READ_TIMEOUT: duration("5m"),
+  FEATURE_ORG_SHARED_EMAIL: bool(false),
+  FEATURE_PROXY_CACHE_BLOB_DOWNLOAD: bool(true),
+  FEATURE_USER_EVENTS: bool(true),
+};

@@ -1,0 +1,129 @@
+/**
+ * What this build does with Quay's keys. A key that is set but not acted on yet is named in one warning at start, so that
+ * nobody relies on it; a value whose silent loss would be dangerous is refused. A later issue adds its keys to ACTED_ON,
+ * one line each.
+ */
+import { isDeepStrictEqual } from "node:util";
+import { isMysql, parseDatabaseUri } from "./db-uri.ts";
+import type { ConfigProblem } from "./error.ts";
+import { hostedKeys } from "./keys/hosted.ts";
+import { redisKeys } from "./keys/redis.ts";
+import { type Config, type ConfigKey, isConfigKey, parseOnce } from "./schema.ts";
+
+const ACTED_ON: readonly ConfigKey[] = [
+  "SERVER_HOSTNAME",
+  "PREFERRED_URL_SCHEME",
+  "EXTERNAL_TLS_TERMINATION",
+  "SSL_PROTOCOLS",
+  "SSL_CIPHERS",
+  "FEATURE_LISTEN_IP_VERSION",
+  "SECRET_KEY",
+  "DATABASE_SECRET_KEY",
+  "REGISTRY_STATE",
+  "LOGGING_LEVEL",
+  // Database and storage
+  "DB_URI",
+  "DB_CONNECTION_ARGS",
+  "DISTRIBUTED_STORAGE_CONFIG",
+  "DISTRIBUTED_STORAGE_PREFERENCE",
+  "MAXIMUM_LAYER_SIZE",
+  "PUSH_TEMP_TAG_EXPIRATION_SEC",
+  "BLOBUPLOAD_CLEANUP_FREQUENCY",
+  "BLOBUPLOAD_DELETION_DATE_THRESHOLD",
+  "CLEAN_BLOB_UPLOAD_FOLDER",
+  // Tags and content
+  "DEFAULT_TAG_EXPIRATION",
+  "TAG_EXPIRATION_OPTIONS",
+  "FEATURE_GENERAL_OCI_SUPPORT",
+  "FEATURE_HELM_OCI_SUPPORT",
+  "ALLOWED_OCI_ARTIFACT_TYPES",
+  "IGNORE_UNKNOWN_MEDIATYPES",
+  "FEATURE_SPARSE_INDEX",
+  "FEATURE_REFERRERS_API",
+  // Repositories
+  "FEATURE_EXTENDED_REPOSITORY_NAMES",
+  "FEATURE_LIBRARY_SUPPORT",
+  "LIBRARY_NAMESPACE",
+  "CREATE_PRIVATE_REPO_ON_PUSH",
+  "CREATE_NAMESPACE_ON_PUSH",
+  "FEATURE_PUBLIC_CATALOG",
+  "V2_PAGINATION_SIZE",
+  "DISABLE_PUSHES",
+  // Accounts
+  "AUTHENTICATION_TYPE",
+  "SUPER_USERS",
+  "FEATURE_SUPER_USERS",
+  "FEATURE_SUPERUSERS_FULL_ACCESS",
+  "GLOBAL_READONLY_SUPER_USERS",
+  "FEATURE_RESTRICTED_USERS",
+  "RESTRICTED_USERS_WHITELIST",
+  "FEATURE_ANONYMOUS_ACCESS",
+  "FEATURE_USER_INITIALIZE",
+  "FEATURE_USER_LAST_ACCESSED",
+  "LAST_ACCESSED_UPDATE_THRESHOLD_S",
+  "ROBOTS_DISALLOW",
+  "ROBOTS_WHITELIST",
+  "REGISTRY_JWT_AUTH_MAX_FRESH_S",
+  "INSTANCE_SERVICE_KEY_SERVICE",
+  "ACTION_LOG_AUDIT_LOGINS",
+  "ACTION_LOG_AUDIT_LOGIN_FAILURES",
+  // Health and metrics
+  "DISKSPACE_HEALTH_THRESHOLD",
+  "DISKSPACE_HEALTH_WARNING_THRESHOLD",
+  "PROMETHEUS_NAMESPACE",
+  "GLOBAL_PROMETHEUS_STATS_FREQUENCY",
+  "ENABLE_HEALTH_DEBUG_SECRET",
+];
+
+/** Knobs of machinery that Berth does not have and will not get, so that "not yet" would be untrue. */
+const WITHOUT_MEANING_HERE: readonly ConfigKey[] = [
+  "DATA_MODEL_CACHE_CONFIG",
+  "DB_CONNECTION_POOLING",
+  "DB_TRANSACTION_FACTORY",
+  "GREENLET_TRACING",
+  "INSTANCE_SERVICE_KEY_KID_LOCATION",
+  "INSTANCE_SERVICE_KEY_LOCATION",
+  "SETUP_COMPLETE",
+  "STAGGER_WORKERS",
+];
+
+/** Keys that are ignored without a word: builds, the hosted service, Redis and the knobs above. */
+const ACCEPTED_SILENTLY: ReadonlySet<string> = new Set([
+  ...Object.keys(hostedKeys),
+  ...Object.keys(redisKeys),
+  ...WITHOUT_MEANING_HERE,
+]);
+
+const actedOn: ReadonlySet<string> = new Set(ACTED_ON);
+
+/**
+ * The keys that were given a value other than the default and that this build ignores, in the order of the file. An
+ * OpenID provider counts as one, whatever its value.
+ */
+export function ignoredKeys(given: ReadonlyMap<string, unknown>): string[] {
+  const defaults: Record<string, unknown> = parseOnce({});
+  return [...given.keys()].filter((key) => {
+    if (actedOn.has(key) || ACCEPTED_SILENTLY.has(key)) return false;
+    return !isConfigKey(key) || !isDeepStrictEqual(given.get(key), defaults[key]);
+  });
+}
+
+/** Values that are right for Quay and that this build cannot honour. They stay errors under IGNORE_VALIDATION too. */
+export function refusals(config: Config): ConfigProblem[] {
+  const problems: ConfigProblem[] = [];
+  if (config.AUTHENTICATION_TYPE !== "Database") {
+    const message = `AUTHENTICATION_TYPE "${config.AUTHENTICATION_TYPE}" is not in this build yet; Database is`;
+    problems.push({ key: "AUTHENTICATION_TYPE", message });
+  }
+  for (const [id, [driver]] of Object.entries(config.DISTRIBUTED_STORAGE_CONFIG)) {
+    if (driver === "LocalStorage") continue;
+    const key = `DISTRIBUTED_STORAGE_CONFIG.${id}`;
+    problems.push({ key, message: `${key} uses ${driver}, which is not in this build yet; LocalStorage is` });
+  }
+  if (isMysql(parseDatabaseUri(config.DB_URI)?.scheme ?? "")) {
+    const message =
+      "DB_URI names a MySQL database; Berth speaks SQLite and PostgreSQL, and the README says how to migrate";
+    problems.push({ key: "DB_URI", message });
+  }
+  return problems;
+}
