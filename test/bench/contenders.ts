@@ -56,12 +56,12 @@ export async function findPeers(names: readonly string[]): Promise<PeerChoice> {
   const choice: PeerChoice = { contenders: [], missing: [] };
   for (const name of names) {
     if (name === "docker-registry") {
-      const note = "no authentication; hashed and fsynced as Debian's defaults have it";
+      const note = "no authentication; fsyncs each file it writes, not the directories (seen with strace)";
       choice.contenders.push({ name, note, start: async () => peer(name, await startDockerRegistry()) });
     } else if (name === "zot") {
       const found = await findGoTool("zot");
       if (found.kind === "missing") {
-        choice.missing.push(`zot: ${found.reason}`);
+        choice.missing.push(`zot: ${found.reason.replaceAll(/\s+/g, " ").trim()}`);
         continue;
       }
       const note = "no authentication; storage.commit on (fsync), dedupe and gc off";

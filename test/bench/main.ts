@@ -4,7 +4,7 @@
  *   bun test/bench/main.ts [--quick] [--only NAME,…] [--peers docker-registry,zot|none] [--no-berth]
  *                          [--seconds N] [--rounds N] [--out FILE]
  */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, statfsSync, writeFileSync } from "node:fs";
 import { arch, cpus, tmpdir, totalmem } from "node:os";
 import { dirname } from "node:path";
 import { parseArgs } from "node:util";
@@ -21,6 +21,9 @@ import { manifestGet } from "./workloads/manifest-get.ts";
 import { memory } from "./workloads/memory.ts";
 
 const workloads: Workload[] = [manifestGet, imagePush, blobPush, blobPull, listPages, memory, coldStart];
+
+/** Source: statfs(2). */
+const tmpfsMagic = 0x01021994;
 
 const { values } = parseArgs({
   options: {
@@ -55,7 +58,9 @@ async function main(): Promise<number> {
   }
   const machine = `${cpus().length} × ${cpus()[0]?.model}, ${arch()}, ${Math.round(totalmem() / 2 ** 30)} GiB`;
   const program = process.env.TEST_BERTH_BINARY ? "berth as a single binary" : "berth from its sources";
-  const about = [`${machine}; Bun ${Bun.version}; ${program}; data below ${tmpdir()}`];
+  // fsync costs nothing on tmpfs: a reader must know
+  const disk = statfsSync(tmpdir()).type === tmpfsMagic ? "memory (tmpfs)" : "disk";
+  const about = [`${machine}; Bun ${Bun.version}; ${program}; data on ${disk}, TMPDIR chooses`];
   about.push(...contenders.map(({ name, note }) => `${name}: ${note}`), ...peers.missing);
   console.log(`${about.map((line) => `- ${line}`).join("\n")}\n\n${formatRows(rows)}`);
   for (const failure of failures) console.error(`FAILED ${failure}`);

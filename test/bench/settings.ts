@@ -13,6 +13,8 @@ export interface Settings {
   imagePushers: number;
   memoryPushes: number;
   memoryPushBytes: number;
+  /** The peers' memory does not follow the size; smaller pushes keep the run short. */
+  memoryPeerPushBytes: number;
   listSmall: number;
   listLarge: number;
   blobRows: number;
@@ -30,6 +32,7 @@ export const fullSettings: Settings = {
   imagePushers: 10,
   memoryPushes: 32,
   memoryPushBytes: 1024 * mib,
+  memoryPeerPushBytes: 128 * mib,
   listSmall: 1_000,
   listLarge: 100_000,
   blobRows: 1_000_000,
@@ -42,6 +45,7 @@ export const quickSettings: Settings = {
   blobBytes: 128 * mib,
   memoryPushes: 8,
   memoryPushBytes: 64 * mib,
+  memoryPeerPushBytes: 32 * mib,
   listLarge: 20_000,
   blobRows: 100_000,
 };

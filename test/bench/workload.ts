@@ -15,14 +15,8 @@ export interface Workload {
   run(bench: Bench): Promise<Row[]>;
 }
 
-export interface Turn<Prepared> {
-  /** Brings an idle, empty server to where the work can begin; not measured. */
-  prepare(server: BenchServer): Promise<Prepared>;
-  /** One round. It gives one figure in the row's unit, or one with its latencies. */
-  measure(server: BenchServer, prepared: Prepared, round: number): Promise<number | Measured>;
-  /** Rounds that are thrown away; default 1. */
-  warmUps?: number;
-}
+/** One round of work. It gives one figure in the row's unit, or one with its latencies. `round` is negative while warming up. */
+export type Measure<Prepared> = (server: BenchServer, prepared: Prepared, round: number) => Promise<number | Measured>;
 
 export interface Measured {
   figure: number;
@@ -30,35 +24,49 @@ export interface Measured {
   p99Ms: number;
 }
 
-/**
- * Starts every server, prepares it, then measures round by round, in turn and every second round in reverse. All servers
- * are up but only one is loaded at a time, and dirty pages are written out before each turn.
- */
-export async function takeTurns<Prepared>(
+export interface Seat<Prepared> {
+  server: BenchServer;
+  prepared: Prepared;
+}
+
+/** Starts every server, brings it to where the work can begin, runs `work` and stops them all, whatever happened. */
+export async function withSeats<Prepared, Result>(
   contenders: readonly Contender[],
-  rounds: number,
-  turn: Turn<Prepared>,
-): Promise<Record<string, Cell>> {
-  const seats: { server: BenchServer; prepared: Prepared; measured: Measured[] }[] = [];
+  prepare: (server: BenchServer) => Promise<Prepared>,
+  work: (seats: Seat<Prepared>[]) => Promise<Result>,
+): Promise<Result> {
   const servers: BenchServer[] = [];
   try {
+    const seats: Seat<Prepared>[] = [];
     for (const contender of contenders) {
       const server = await contender.start();
       servers.push(server);
-      seats.push({ server, prepared: await turn.prepare(server), measured: [] });
+      seats.push({ server, prepared: await prepare(server) });
     }
-    const warmUps = turn.warmUps ?? 1;
-    for (let round = -warmUps; round < rounds; round++) {
-      for (const seat of round % 2 === 0 ? seats : seats.toReversed()) {
-        await settle();
-        const result = await turn.measure(seat.server, seat.prepared, round);
-        if (round >= 0) seat.measured.push(typeof result === "number" ? bare(result) : result);
-      }
-    }
-    return Object.fromEntries(seats.map(({ server, measured }) => [server.name, toCell(measured, server)]));
+    return await work(seats);
   } finally {
     for (const server of servers) await server.stop();
   }
+}
+
+/**
+ * Measures round by round, in turn and every second round in reverse, after `warmUps` rounds that are thrown away. All
+ * servers are up but only one is loaded at a time, and dirty pages are written out before each turn.
+ */
+export async function takeTurns<Prepared>(
+  seats: readonly Seat<Prepared>[],
+  rounds: { measured: number; warmUps: number },
+  measure: Measure<Prepared>,
+): Promise<Record<string, Cell>> {
+  const results = seats.map((seat) => ({ seat, measured: [] as Measured[] }));
+  for (let round = -rounds.warmUps; round < rounds.measured; round++) {
+    for (const { seat, measured } of round % 2 === 0 ? results : results.toReversed()) {
+      await settle();
+      const result = await measure(seat.server, seat.prepared, round);
+      if (round >= 0) measured.push(typeof result === "number" ? bare(result) : result);
+    }
+  }
+  return Object.fromEntries(results.map(({ seat, measured }) => [seat.server.name, toCell(measured, seat.server)]));
 }
 
 /** Writes dirty pages out, so that one server's debt to the disk is not paid in the next one's time. */

@@ -116,7 +116,7 @@ export function startProcess(options: StartOptions): RunningProcess {
     },
     stop: async (timeoutMs = 10_000) => {
       if (!over) child.kill("SIGTERM");
-      const ended = await Promise.race([exited, Bun.sleep(timeoutMs).then(() => undefined)]);
+      const ended = await within(exited, timeoutMs);
       if (ended === undefined) await self.kill();
       await drained;
       return exited;
@@ -140,7 +140,7 @@ export async function runProcess(
 ): Promise<{ stdout: string; stderr: string }> {
   const child = startProcess(options);
   const timeoutMs = options.timeoutMs ?? 60_000;
-  const code = await Promise.race([child.exited, Bun.sleep(timeoutMs).then(() => undefined)]);
+  const code = await within(child.exited, timeoutMs);
   if (code === undefined) await child.kill();
   await child.stop();
   const result = { stdout: child.stdout(), stderr: child.stderr() };
@@ -199,6 +199,19 @@ export function processTree(pid: number): number[] {
     }
   }
   return tree;
+}
+
+/** The promise's value, or undefined after `timeoutMs`; unlike a sleep it leaves no timer that keeps the caller alive. */
+async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
+  let timer: Timer | undefined;
+  const timeout = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), timeoutMs);
+  });
+  try {
+    return await Promise.race([promise, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function readMemory(pid: number): Memory {

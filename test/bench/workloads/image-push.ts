@@ -1,10 +1,10 @@
 /** Image push in the shape of zot's `zb`: config, one layer of 1 MB and the manifest, a new tag each, ten pushers at once. */
 import { pushScope } from "../../support/registry-client.ts";
-import { namespace } from "../contenders.ts";
+import { type BenchServer, namespace } from "../contenders.ts";
 import { RawConnection } from "../load/connection.ts";
 import { pushImage } from "../load/push.ts";
 import { atLeast } from "../report.ts";
-import { takeTurns, type Workload } from "../workload.ts";
+import { takeTurns, type Workload, withSeats } from "../workload.ts";
 
 const repository = `${namespace}/pushed`;
 
@@ -12,9 +12,9 @@ export const imagePush: Workload = {
   name: "image-push",
   run: async ({ settings, contenders }) => {
     let pushed = 0;
-    const cells = await takeTurns(contenders, settings.rounds, {
-      prepare: (server) => server.client.authorize(pushScope(repository)),
-      measure: async (server, authorization, round) => {
+    const prepare = (server: BenchServer) => server.client.authorize(pushScope(repository));
+    const cells = await withSeats(contenders, prepare, (seats) =>
+      takeTurns(seats, { measured: settings.rounds, warmUps: 1 }, async (server, authorization, round) => {
         const start = performance.now();
         const end = start + (round < 0 ? 1 : settings.seconds) * 1000;
         const pushesMs: number[] = [];
@@ -32,8 +32,8 @@ export const imagePush: Workload = {
         pushesMs.sort((a, b) => a - b);
         const at = (share: number) => pushesMs[Math.floor(pushesMs.length * share)] ?? Number.NaN;
         return { figure: pushesMs.length / seconds, p50Ms: at(0.5), p99Ms: at(0.99) };
-      },
-    });
+      }),
+    );
     return [
       {
         work: `image push, 1 MB, ${settings.imagePushers} at once`,

@@ -1,0 +1,168 @@
+/**
+ * Starts the real `berth serve` as a process of its own in a temporary data directory, on ports it picks itself, and reads
+ * the addresses from its first log line. `TEST_DB=postgres` puts its metadata on a fresh PostgreSQL database.
+ */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Memory, startProcess } from "./process.ts";
+import { makeTempDir } from "./temp-dir.ts";
+
+export interface BerthOptions {
+  /** Keys of config.yaml. Without any, Berth starts on its embedded default, with the first admin. */
+  config?: Record<string, unknown>;
+  env?: Record<string, string | undefined>;
+  /** Password of the zero-config superuser `admin`; default `defaultAdminPassword`. */
+  adminPassword?: string;
+  /** Where metadata lives: "sqlite" in the data directory, or a `postgresql://` URI. Default: by TEST_DB. */
+  database?: "sqlite" | (string & {});
+  /** Default `127.0.0.1:0`. */
+  listen?: string;
+  /** A built binary instead of the sources; default TEST_BERTH_BINARY, else `src/main.ts` under this Bun. */
+  binary?: string;
+  /** Keeps data here instead of a temporary directory, and does not remove it. */
+  dataDir?: string;
+  /** More arguments after `serve`. */
+  args?: readonly string[];
+}
+
+export interface BerthServer {
+  /** `http://127.0.0.1:PORT`, the first address. */
+  readonly url: string;
+  readonly urls: readonly string[];
+  /** `127.0.0.1:PORT`, as image names have it. */
+  readonly host: string;
+  readonly metricsUrl: string | undefined;
+  readonly dataDir: string;
+  readonly adminPassword: string;
+  readonly pid: number;
+  /** All of stderr since the first start. */
+  logs(): string;
+  memory(): Memory;
+  resetPeak(): void;
+  /** SIGTERM and exit code, keeping the data: for `restart` afterwards. */
+  shutDown(): Promise<number>;
+  /** SIGKILL, keeping the data. */
+  kill(): Promise<void>;
+  /** Starts again on the same data and port; shuts down first when it still runs. */
+  restart(): Promise<void>;
+  /** Ends it and removes its temporary data. */
+  stop(): Promise<void>;
+}
+
+export const defaultAdminPassword = "berth-test-password";
+
+const startTimeoutMs = 30_000;
+const mainFile = join(import.meta.dir, "..", "..", "src", "main.ts");
+
+/** Starts Berth and waits until it listens. Throws with its output when it ends before. */
+export async function startBerth(options: BerthOptions = {}): Promise<BerthServer> {
+  const dir = makeTempDir("test");
+  const dataDir = options.dataDir ?? join(dir.path, "data");
+  mkdirSync(dataDir, { recursive: true });
+  const adminPassword = options.adminPassword ?? defaultAdminPassword;
+  const database = await chooseDatabase(options.database);
+  const binary = options.binary ?? process.env.TEST_BERTH_BINARY;
+  const command = binary ? [binary] : [process.execPath, mainFile];
+  const configArgs = options.config === undefined ? [] : writeConfig(dir.path, options.config, database);
+
+  const launch = async (listen: string) => {
+    const [program = "", ...programArgs] = command;
+    const child = startProcess({
+      command: program,
+      args: [
+        ...programArgs,
+        "serve",
+        "--data",
+        dataDir,
+        "--listen",
+        listen,
+        "--metrics-listen",
+        "127.0.0.1:0",
+        ...configArgs,
+        ...(options.args ?? []),
+      ],
+      cwd: dir.path,
+      env: {
+        BERTH_ADMIN_PASSWORD: adminPassword,
+        ...(database === "sqlite" || options.config !== undefined ? {} : overrideDatabase(database)),
+        ...options.env,
+      },
+      name: "berth",
+    });
+    const line = await child.waitForLine(isListening, startTimeoutMs);
+    return { child, ...parseAddresses(line) };
+  };
+
+  let current = await launch(options.listen ?? "127.0.0.1:0");
+  let earlierLogs = "";
+  const shutDown = () => current.child.stop(startTimeoutMs);
+  const firstUrl = () => current.urls[0] ?? "";
+  return {
+    get url() {
+      return firstUrl();
+    },
+    get urls() {
+      return current.urls;
+    },
+    get host() {
+      return new URL(firstUrl()).host;
+    },
+    get metricsUrl() {
+      return current.metricsUrl;
+    },
+    dataDir,
+    adminPassword,
+    get pid() {
+      return current.child.pid;
+    },
+    logs: () => earlierLogs + current.child.stderr(),
+    memory: () => current.child.memory(),
+    resetPeak: () => current.child.resetPeak(),
+    shutDown,
+    kill: () => current.child.kill(),
+    restart: async () => {
+      await shutDown();
+      earlierLogs += current.child.stderr();
+      current = await launch(new URL(firstUrl()).host);
+    },
+    stop: async () => {
+      await shutDown();
+      dir.remove();
+    },
+  };
+}
+
+/** True for the log line that names the addresses: `{"msg":"listening","http":"http://…","metrics":"http://…"}`. */
+function isListening(line: string): boolean {
+  return line.startsWith("{") && /"msg":\s*"listening"/.test(line);
+}
+
+function parseAddresses(line: string): { urls: string[]; metricsUrl: string | undefined } {
+  const fields = JSON.parse(line) as { http?: string | string[]; https?: string | string[]; metrics?: string };
+  const urls = [fields.http ?? [], fields.https ?? []].flat();
+  if (urls.length === 0) throw new Error(`the listening line of berth names no address: ${line}`);
+  return { urls, metricsUrl: fields.metrics };
+}
+
+/** Writes config.yaml (JSON is YAML). What it leaves out, Berth keeps in the data directory by itself. */
+function writeConfig(dir: string, config: Record<string, unknown>, database: string): string[] {
+  const configDir = join(dir, "config");
+  mkdirSync(configDir, { recursive: true });
+  const whole = { ...(database === "sqlite" ? {} : { DB_URI: database }), ...config };
+  writeFileSync(join(configDir, "config.yaml"), JSON.stringify(whole, null, 2));
+  return ["--config", configDir];
+}
+
+/** Without a config.yaml Berth makes its first admin by itself; an override from the environment leaves it at that. */
+function overrideDatabase(uri: string): Record<string, string> {
+  return { QUAY_OVERRIDE_CONFIG: JSON.stringify({ DB_URI: uri }) };
+}
+
+async function chooseDatabase(asked: string | undefined): Promise<string> {
+  if (asked !== undefined) return asked;
+  const chosen = process.env.TEST_DB || "sqlite";
+  if (chosen === "sqlite") return chosen;
+  if (chosen !== "postgres") throw new Error(`TEST_DB is "${chosen}"; one server speaks to "sqlite" or "postgres"`);
+  const { createTestDatabase } = await import("./postgres.ts");
+  return createTestDatabase();
+}
