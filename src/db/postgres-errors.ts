@@ -5,7 +5,7 @@ import { RegistryError } from "../errors.ts";
 
 /** postgres.js's own codes and those of the system for a connection that is lost or cannot be made. */
 const connectionCodes =
-  /^(CONNECTION_(CLOSED|DESTROYED|ENDED)|CONNECT_TIMEOUT|ECONN\w+|EPIPE|ENOTFOUND|EAI_\w+|ETIMEDOUT|EHOST\w+|ENET\w+|ENOENT|EACCES|SASL_\w+)$/;
+  /^(CONNECTION_(CLOSED|DESTROYED|ENDED)|CONNECT_(TIMEOUT|FAILED)|ECONN\w+|EPIPE|ENOTFOUND|EAI_\w+|ETIMEDOUT|EHOST\w+|ENET\w+|ENOENT|EACCES|SASL_\w+)$/;
 
 /**
  * SQLSTATEs with which the server turns a session away or loses it: connection and authorization classes, no such database,

@@ -52,11 +52,15 @@ export class SessionPool {
     });
   }
 
+  /**
+   * Takes a connection back. A lost one is not used again: a connection of postgres.js that closes while a write is pending
+   * never writes again (3.4.9: the pending timer is cleared and not forgotten).
+   */
   release(session: Session): void {
     let next = session;
-    if (performance.now() - session.openedMs > sessionMaxMs) {
+    if (session.lost || performance.now() - session.openedMs > sessionMaxMs) {
       this.#size--;
-      void session.client.end({ timeout: 5 });
+      void session.client.end({ timeout: session.lost ? 0 : 5 });
       if (this.#waiters.size === 0) return;
       next = this.#open();
     }

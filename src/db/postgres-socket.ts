@@ -26,6 +26,9 @@ const rememberMs = 60_000;
 const sslRequest = Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]);
 const terminate = Buffer.from([0x58, 0, 0, 0, 4]);
 
+/** The `code` of the error of a socket that could not be opened or did not satisfy the mode. */
+export const connectFailed = "CONNECT_FAILED";
+
 export class PostgresConnector {
   readonly #address: PostgresAddress;
   #accepted: { channel: Channel; untilMs: number } | undefined;
@@ -42,7 +45,8 @@ export class PostgresConnector {
     try {
       return await this.#open(await this.#channel());
     } catch (error) {
-      return failedSocket(error instanceof Error ? error : new Error(String(error)));
+      const reason = error instanceof Error ? error.message : String(error);
+      return failedSocket(Object.assign(new Error(reason, { cause: error }), { code: connectFailed }));
     }
   }
 
@@ -62,9 +66,9 @@ export class PostgresConnector {
   }
 
   async #isAccepted(channel: Channel): Promise<boolean> {
-    const raw = await this.#dial();
+    let socket = await this.#dial();
     try {
-      const socket = channel === "tls" ? await this.#negotiate(raw) : raw;
+      if (channel === "tls") socket = await this.#negotiate(socket);
       const answer = firstAnswer(socket, this.#address.timeoutMs);
       socket.write(startupMessage(this.#address.user, this.#address.database));
       // "R" asks for authentication or grants access; "E" is a refusal, such as by pg_hba.conf.
@@ -72,20 +76,13 @@ export class PostgresConnector {
     } catch {
       return false;
     } finally {
-      raw.end(terminate);
-      raw.destroy();
+      hangUp(socket);
     }
   }
 
   async #open(channel: Channel): Promise<Socket> {
     const raw = await this.#dial();
-    if (channel === "plain") return raw;
-    try {
-      return await this.#negotiate(raw);
-    } catch (error) {
-      raw.destroy();
-      throw error;
-    }
+    return channel === "plain" ? raw : this.#negotiate(raw);
   }
 
   #dial(): Promise<Socket> {
@@ -97,6 +94,16 @@ export class PostgresConnector {
 
   /** Asks for TLS on a fresh connection and does the handshake and the checks of the mode. */
   async #negotiate(raw: Socket): Promise<Socket> {
+    try {
+      return await this.#startTls(raw);
+    } catch (error) {
+      raw.on("error", () => undefined);
+      raw.destroy();
+      throw error;
+    }
+  }
+
+  async #startTls(raw: Socket): Promise<Socket> {
     const { host, sslmode, timeoutMs } = this.#address;
     const reply = firstAnswer(raw, timeoutMs);
     raw.write(sslRequest);
@@ -208,9 +215,14 @@ function firstAnswer(socket: Socket, timeoutMs: number): Promise<Buffer> {
   });
 }
 
+/** Says goodbye and lets go, whether or not the server still listens. */
+function hangUp(socket: Socket): void {
+  socket.on("error", () => undefined);
+  socket.end(terminate);
+  setTimeout(() => socket.destroy(), 1_000).unref();
+}
+
+/** Fails at the first write and not before: postgres.js must have finished setting the connection up. */
 function failedSocket(error: Error): Duplex {
-  const socket = new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done() });
-  // After postgres.js has put its listeners on it.
-  setImmediate(() => socket.destroy(error));
-  return socket;
+  return new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done(error) });
 }

@@ -47,7 +47,8 @@ class PostgresDatabase implements Database {
   readonly stats = { queries: 0, rows: 0, transactions: 0 };
   readonly sql = makeSql((query) => this.#runAlone(query));
   readonly #server: string;
-  readonly #shared: Client;
+  readonly #makeShared: () => Client;
+  #shared: Client;
   readonly #pool: SessionPool;
   readonly #listener: PostgresListener;
   readonly #listeners: ChangeListeners;
@@ -69,11 +70,13 @@ class PostgresDatabase implements Database {
     this.#pool = new SessionPool(forTransactions, address.timeoutMs, (onClose) =>
       makeClient(address, connector, { connectionsMax: 1, onClose }),
     );
-    this.#shared = makeClient(address, connector, {
-      connectionsMax: address.connectionsMax - forTransactions,
-      idleSeconds: 300,
-      lifetimeSeconds: 1800,
-    });
+    this.#makeShared = () =>
+      makeClient(address, connector, {
+        connectionsMax: address.connectionsMax - forTransactions,
+        idleSeconds: 300,
+        lifetimeSeconds: 1800,
+      });
+    this.#shared = this.#makeShared();
     this.#listener = new PostgresListener(
       (onClose, onNotify) => makeClient(address, connector, { connectionsMax: 1, onClose, onNotify }),
       this.#listeners,
@@ -133,7 +136,7 @@ class PostgresDatabase implements Database {
     return this.#closing;
   }
 
-  /** Runs one statement on a client, counted and timed; `guard` may refuse right before it is sent. */
+  /** Runs one statement on a client, counted and timed. */
   async run(client: Client, query: SqlQuery<unknown>): Promise<unknown[]> {
     const { name, text, params } = this.#render(query);
     return this.runText(client, name, text, params);
@@ -155,9 +158,15 @@ class PostgresDatabase implements Database {
 
   #runAlone(query: SqlQuery<unknown>): Promise<unknown[]> {
     return this.#counted(async () => {
+      const client = this.#shared;
       try {
-        return await this.run(this.#shared, query);
+        return await this.run(client, query);
       } catch (error) {
+        // Not used again, for the reason that `SessionPool.release` gives; what it still runs may end.
+        if (client === this.#shared && isConnectionFailure(error)) {
+          this.#shared = this.#makeShared();
+          void client.end({ timeout: 5 });
+        }
         throw postgresError(error, this.#server);
       }
     });
@@ -215,6 +224,7 @@ async function beginOn(session: Session): Promise<unknown> {
     session.lost = false;
     return undefined;
   } catch (error) {
+    session.lost = true;
     return error;
   }
 }

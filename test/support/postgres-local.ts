@@ -16,14 +16,16 @@ export interface LocalPostgresOptions {
   readonly version?: 15 | 18;
   /** Gives the server a certificate for `localhost`, signed by an authority of our own. */
   readonly tls?: boolean;
-  /** Which sessions the server lets in (pg_hba.conf); default: all. */
-  readonly accepts?: "all" | "tls-only" | "plain-only";
+  /** Lines of pg_hba.conf without address and method, which say whom the server lets in; default: everyone. */
+  readonly admits?: readonly string[];
 }
 
 export interface LocalPostgres {
   /** Superuser's address by name (`localhost`). */
   readonly uri: string;
   readonly port: number;
+  /** Process id of the server's first process, the parent of all others. */
+  pid(): number;
   /** PEM file of the authority that signed the server's certificate, when there is one. */
   readonly caFile: string | undefined;
   /** Kills the server as a power cut would. */
@@ -57,11 +59,10 @@ export async function startLocalPostgres(options: LocalPostgresOptions = {}): Pr
     ],
   });
   const caFile = options.tls ? await makeCertificates(dir.path, dataDir) : undefined;
-  const type = { all: "host", "tls-only": "hostssl", "plain-only": "hostnossl" }[options.accepts ?? "all"];
-  writeFileSync(
-    join(dataDir, "pg_hba.conf"),
-    ["127.0.0.1/32", "::1/128"].map((net) => `${type} all all ${net} scram-sha-256\n`).join(""),
+  const admits = (options.admits ?? ["host all all"]).flatMap((line) =>
+    ["127.0.0.1/32", "::1/128"].map((net) => `${line} ${net} scram-sha-256\n`),
   );
+  writeFileSync(join(dataDir, "pg_hba.conf"), admits.join(""));
 
   const port = await freePort();
   const start = async (): Promise<RunningProcess> => {
@@ -87,6 +88,7 @@ export async function startLocalPostgres(options: LocalPostgresOptions = {}): Pr
   return {
     uri: `postgresql://postgres:${password}@localhost:${port}/postgres`,
     port,
+    pid: () => server.pid,
     caFile,
     crash: () => server.kill(),
     restart: async () => {
