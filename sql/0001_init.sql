@@ -168,6 +168,16 @@ create table manifest_blob (
 );
 create index manifest_blob_by_blob on manifest_blob (repository_id, blob_id);
 
+-- Blobs a manifest names that were not there when it was pushed (FEATURE_SPARSE_MANIFEST): they become manifest_blob rows
+-- when they arrive in the repository.
+create table manifest_missing_blob (
+  repository_id bigint not null references repository (id),
+  digest {{text_c}} not null,
+  manifest_id bigint not null references manifest (id),
+  primary key (repository_id, digest, manifest_id)
+);
+create index manifest_missing_blob_by_manifest on manifest_missing_blob (manifest_id);
+
 -- A tag's lifetimes. The row without end_ms is the current one; moving or deleting the tag ends it and history stays.
 -- expires_ms is the planned end: past it the tag is dead although nobody has ended the row yet.
 create table tag (

@@ -1,0 +1,32 @@
+/** What a running Berth consists of, as types only. `boot.ts` builds it; use-cases ask for the parts they need. */
+
+import type { Config } from "./config/schema.ts";
+import type { Database } from "./db/db.ts";
+import type { Lookup } from "./domain/lookup/lookup.ts";
+import type { TokenKeys } from "./domain/token/keys.ts";
+import type { LoginCache } from "./domain/user/login.ts";
+import type { UploadHashes } from "./domain/upload/hashes.ts";
+import type { Clock } from "./lib/clock.ts";
+import type { PasswordHasher } from "./domain/user/password.ts";
+import type { SecretBox } from "./lib/secret-box.ts";
+import type { Logger } from "./observe/logger.ts";
+import type { Metrics } from "./observe/metrics.ts";
+import type { BlobStore } from "./storage/placement.ts";
+
+export interface App {
+  readonly config: Config;
+  readonly db: Database;
+  readonly storage: BlobStore;
+  /** The bounded caches on the pull path. */
+  readonly lookup: Lookup;
+  readonly passwords: PasswordHasher;
+  readonly logins: LoginCache;
+  readonly tokenKeys: TokenKeys;
+  readonly uploadHashes: UploadHashes;
+  readonly secrets: SecretBox;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly clock: Clock;
+  /** What the process is doing: health and new requests look at it. */
+  readonly state: { draining: boolean };
+}

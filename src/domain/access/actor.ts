@@ -1,0 +1,48 @@
+/**
+ * Who is calling and with what authority. Log-in makes a `Caller`; `access.ts` decides what it may do. Nothing here reads
+ * a request or the database.
+ */
+
+import type { RepositoryPath } from "../../oci/names.ts";
+
+/** The account behind a call, as far as rights need it. */
+export interface Principal {
+  readonly accountId: number;
+  readonly username: string;
+  readonly kind: "user" | "robot";
+  /** A robot's namespace. */
+  readonly ownerId: number | undefined;
+  readonly superuser: boolean;
+  /** May pull every repository (GLOBAL_READONLY_SUPER_USERS). */
+  readonly globalReadonly: boolean;
+  /** May not create or push in its own namespace (FEATURE_RESTRICTED_USERS). */
+  readonly restricted: boolean;
+}
+
+/** Actions as registry tokens name them. `*` stands for all three. */
+export type RegistryAction = "pull" | "push" | "delete";
+export const REGISTRY_ACTIONS: readonly RegistryAction[] = ["pull", "push", "delete"];
+
+export interface Caller {
+  /** Undefined: anonymous. */
+  readonly principal: Principal | undefined;
+  /** What a registry token allows at most; undefined for Basic log-ins, which may all that the account may. */
+  readonly grants: ReadonlyMap<RepositoryPath, ReadonlySet<RegistryAction | "*">> | undefined;
+  /** The token's time is over: good for nothing but going on with an upload session that carries its own grant. */
+  readonly expired: boolean;
+  readonly authKind: "anonymous" | "basic" | "token";
+}
+
+export const ANONYMOUS: Caller = { principal: undefined, grants: undefined, expired: false, authKind: "anonymous" };
+
+/** True when the caller's token (if it came with one) covers the action. */
+export function tokenCovers(caller: Caller, path: RepositoryPath, action: RegistryAction): boolean {
+  if (caller.grants === undefined) return true;
+  const actions = caller.grants.get(path);
+  return actions !== undefined && (actions.has(action) || actions.has("*"));
+}
+
+/** How an upload session and a log entry name who did it. */
+export function principalName(caller: Caller): string {
+  return caller.principal?.username ?? "(anonymous)";
+}

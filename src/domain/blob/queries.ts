@@ -1,0 +1,128 @@
+/** The SQL of blobs: which are pullable in a repository, how they get there, and how they leave. */
+
+import type { Db, Tx } from "../../db/db.ts";
+import { toNumber } from "../../db/decode.ts";
+import type { Digest } from "../../oci/digest.ts";
+
+export interface BlobFacts {
+  readonly id: number;
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  /** Names of the stores that hold its bytes. */
+  readonly locations: readonly string[];
+}
+
+interface BlobRow {
+  id: number;
+  digest: string;
+  size_bytes: number;
+  location: string;
+}
+
+/** Finds a blob that can be pulled from this repository, undefined when it is not linked there. */
+export async function findBlobFacts(db: Db, repositoryId: number, digest: Digest): Promise<BlobFacts | undefined> {
+  const rows = await db.sql<BlobRow>`/* blob.in_repository */
+    select b.id, b.digest, b.size_bytes, p.location
+    from blob b
+    join repository_blob l on l.blob_id = b.id and l.repository_id = ${repositoryId}
+    join blob_placement p on p.blob_id = b.id
+    where b.digest = ${digest} and l.deleted_ms is null and b.state = 'live'`;
+  return decodeBlob(rows);
+}
+
+/** Finds a blob of the registry, wherever it is linked. */
+export async function findBlobAnywhere(db: Db, digest: Digest): Promise<BlobFacts | undefined> {
+  const rows = await db.sql<BlobRow>`/* blob.anywhere */
+    select b.id, b.digest, b.size_bytes, p.location
+    from blob b join blob_placement p on p.blob_id = b.id
+    where b.digest = ${digest} and b.state = 'live'`;
+  return decodeBlob(rows);
+}
+
+/**
+ * Records that a store durably holds a blob and gives its id. Two pushes of one digest meet here: the second finds the
+ * first's row.
+ */
+export async function putBlob(
+  tx: Tx,
+  blob: { digest: Digest; sizeBytes: number; location: string; nowMs: number },
+): Promise<number> {
+  await tx.sql`/* blob.insert */
+    insert into blob (digest, size_bytes, created_ms) values (${blob.digest}, ${blob.sizeBytes}, ${blob.nowMs})
+    on conflict (digest) do update set state = 'live'`;
+  const [row] = await tx.sql<{ id: number }>`/* blob.id */ select id from blob where digest = ${blob.digest}`;
+  if (!row) throw new Error(`blob ${blob.digest} vanished inside its own transaction`);
+  const id = toNumber(row.id);
+  await tx.sql`/* blob.place */
+    insert into blob_placement (blob_id, location) values (${id}, ${blob.location}) on conflict do nothing`;
+  return id;
+}
+
+/**
+ * Makes a blob pullable in a repository and protects it until `leaseUntilMs`. Manifests that were waiting for it (sparse
+ * images) are joined to it.
+ */
+export async function linkBlob(
+  tx: Tx,
+  link: { repositoryId: number; blobId: number; digest: Digest; leaseUntilMs: number; nowMs: number },
+): Promise<void> {
+  await tx.sql`/* blob.link */
+    insert into repository_blob (repository_id, blob_id, lease_until_ms, created_ms)
+    values (${link.repositoryId}, ${link.blobId}, ${link.leaseUntilMs}, ${link.nowMs})
+    on conflict (repository_id, blob_id) do update
+      set lease_until_ms = excluded.lease_until_ms, deleted_ms = null`;
+  await tx.sql`/* blob.join_waiting */
+    insert into manifest_blob (manifest_id, blob_id, repository_id)
+    select manifest_id, ${link.blobId}, repository_id from manifest_missing_blob
+    where repository_id = ${link.repositoryId} and digest = ${link.digest}
+    on conflict do nothing`;
+  await tx.sql`/* blob.end_waiting */
+    delete from manifest_missing_blob where repository_id = ${link.repositoryId} and digest = ${link.digest}`;
+}
+
+/** Hides a blob from its repository. False when it was not there. */
+export async function unlinkBlob(tx: Tx, repositoryId: number, blobId: number, nowMs: number): Promise<boolean> {
+  const rows = await tx.sql`/* blob.unlink */
+    update repository_blob set deleted_ms = ${nowMs}
+    where repository_id = ${repositoryId} and blob_id = ${blobId} and deleted_ms is null
+    returning blob_id`;
+  return rows.length > 0;
+}
+
+/** A manifest of the repository that is not deleted and names this blob, undefined when there is none. */
+export async function findManifestNamingBlob(db: Db, repositoryId: number, blobId: number): Promise<string | undefined> {
+  const [row] = await db.sql<{ digest: string }>`/* blob.named_by */
+    select m.digest from manifest_blob b join manifest m on m.id = b.manifest_id
+    where b.repository_id = ${repositoryId} and b.blob_id = ${blobId} and m.deleted_ms is null limit 1`;
+  return row?.digest;
+}
+
+/**
+ * Repositories that hold a blob, its own namespace's first, at most `limit`: the candidates for a mount without `from`.
+ */
+export async function listRepositoriesWithBlob(
+  db: Db,
+  digest: Digest,
+  namespaceId: number,
+  limit: number,
+): Promise<string[]> {
+  const rows = await db.sql<{ path: string }>`/* blob.repositories */
+    select r.path from blob b
+    join repository_blob l on l.blob_id = b.id
+    join repository r on r.id = l.repository_id
+    where b.digest = ${digest} and b.state = 'live' and l.deleted_ms is null and r.deleted_ms is null
+    order by case when r.namespace_id = ${namespaceId} then 0 else 1 end, r.path
+    limit ${limit}`;
+  return rows.map((row) => row.path);
+}
+
+function decodeBlob(rows: readonly BlobRow[]): BlobFacts | undefined {
+  const [first] = rows;
+  if (!first) return undefined;
+  return {
+    id: toNumber(first.id),
+    digest: first.digest as Digest,
+    sizeBytes: toNumber(first.size_bytes),
+    locations: rows.map((row) => row.location),
+  };
+}

@@ -1,0 +1,184 @@
+/**
+ * The caches on the pull path: repository facts, roles, accounts, manifests by reference and blobs by digest. All are
+ * bounded, all are dropped by the writer at commit through `Database.onChanged`, and all are off while changes of other
+ * instances may go unheard. A warm pull asks the database nothing.
+ */
+
+import type { Config } from "../../config/schema.ts";
+import type { Database } from "../../db/db.ts";
+import { Lru } from "../../lib/lru.ts";
+import type { Clock } from "../../lib/clock.ts";
+import type { Digest } from "../../oci/digest.ts";
+import type { RepositoryPath } from "../../oci/names.ts";
+import { type Reference, formatReference } from "../../oci/reference.ts";
+import type { Principal } from "../access/actor.ts";
+import { findRepositoryFacts, findRole, type RepositoryFacts, type Role } from "../access/facts.ts";
+import { type BlobFacts, findBlobFacts } from "../blob/queries.ts";
+import { findManifestByReference, type StoredManifest } from "../manifest/queries.ts";
+import { type Account, EVERYTHING, findAccountById, toPrincipal } from "../user/account.ts";
+
+/** Bounds: enough for a busy site's working set, a few tens of MB at the most. Manifests count their bytes. */
+const REPOSITORIES_MAX = 10_000;
+const ROLES_MAX = 50_000;
+const ACCOUNTS_MAX = 10_000;
+const BLOBS_MAX = 50_000;
+const MANIFESTS_MAX_BYTES = 32 * 1024 * 1024;
+const MANIFEST_OVERHEAD_BYTES = 500;
+/** The backstop: nothing mutable is believed longer than this, whatever was or was not heard. */
+const TTL_MS = 60_000;
+
+interface Cached<T> {
+  readonly value: T;
+  readonly untilMs: number;
+}
+
+export interface LookupOptions {
+  db: Database;
+  config: Config;
+  clock: Clock;
+  onAnswer?: (type: "hit" | "miss") => void;
+}
+
+/** Cache key of everything about one repository: its row, roles on it, its manifests and blobs. */
+export function repositoryKey(repositoryId: number): string {
+  return `repo:${repositoryId}`;
+}
+
+/** Cache key of one reference (tag or digest) in a repository. */
+export function referenceKey(repositoryId: number, reference: string): string {
+  return `ref:${repositoryId}:${reference}`;
+}
+
+export class Lookup {
+  readonly #options: LookupOptions;
+  readonly #repositories = new Lru<string, Cached<RepositoryFacts>>(REPOSITORIES_MAX);
+  readonly #paths = new Lru<string, string>(REPOSITORIES_MAX);
+  readonly #roles = new Lru<string, Cached<Role>>(ROLES_MAX);
+  readonly #accounts = new Lru<string, Cached<Account>>(ACCOUNTS_MAX);
+  readonly #manifests = new Lru<string, Cached<StoredManifest>>(MANIFESTS_MAX_BYTES);
+  readonly #blobs = new Lru<string, Cached<BlobFacts>>(BLOBS_MAX);
+  /** Goes up with each change heard: an answer loaded before is not kept after. */
+  #changes = 0;
+  /** Part of the keys below a repository, so that dropping all of them is forgetting one number. */
+  readonly #generations = new Lru<number, number>(REPOSITORIES_MAX);
+  #nextGeneration = 1;
+
+  constructor(options: LookupOptions) {
+    this.#options = options;
+    options.db.onChanged((keys) => this.#drop(keys));
+  }
+
+  repository(path: RepositoryPath): Promise<RepositoryFacts | undefined> {
+    return this.#through(this.#repositories, path, async (keep) => {
+      const facts = await findRepositoryFacts(this.#options.db, path);
+      if (facts) keep(facts, () => this.#paths.set(repositoryKey(facts.id), path));
+      return facts;
+    });
+  }
+
+  /** "none" for anonymous. */
+  async role(principal: Principal | undefined, repository: RepositoryFacts): Promise<Role> {
+    if (!principal) return "none";
+    const key = `${this.#generation(repository.id)}:${principal.accountId}`;
+    const role = await this.#through(this.#roles, key, async (keep) => {
+      const found = await findRole(this.#options.db, principal, repository);
+      keep(found);
+      return found;
+    });
+    return role ?? "none";
+  }
+
+  account(accountId: number): Promise<Account | undefined> {
+    return this.#through(this.#accounts, `account:${accountId}`, async (keep) => {
+      const account = await findAccountById(this.#options.db, accountId);
+      if (account) keep(account);
+      return account;
+    });
+  }
+
+  /** The account as it may act now; undefined when it is gone or disabled. */
+  async principal(accountId: number): Promise<Principal | undefined> {
+    const account = await this.account(accountId);
+    return account && toPrincipal(this.#options.config, account);
+  }
+
+  /** The manifest a reference names now; undefined when there is none or its tag has expired. */
+  async manifest(repositoryId: number, reference: Reference): Promise<StoredManifest | undefined> {
+    const nowMs = this.#options.clock.nowMs();
+    const text = formatReference(reference);
+    const key = `${this.#generation(repositoryId)}:${text}`;
+    const found = await this.#through(this.#manifests, key, async (keep) => {
+      const manifest = await findManifestByReference(this.#options.db, repositoryId, reference, nowMs);
+      if (manifest) keep(manifest, undefined, manifest.content.length + MANIFEST_OVERHEAD_BYTES);
+      return manifest;
+    });
+    return found?.expiresMs !== undefined && found.expiresMs <= nowMs ? undefined : found;
+  }
+
+  blob(repositoryId: number, digest: Digest): Promise<BlobFacts | undefined> {
+    return this.#through(this.#blobs, `${this.#generation(repositoryId)}:${digest}`, async (keep) => {
+      const blob = await findBlobFacts(this.#options.db, repositoryId, digest);
+      if (blob) keep(blob);
+      return blob;
+    });
+  }
+
+  async #through<T>(
+    cache: Lru<string, Cached<T>>,
+    key: string,
+    load: (keep: (value: T, onKept?: () => void, weight?: number) => void) => Promise<T | undefined>,
+  ): Promise<T | undefined> {
+    const { db, clock, onAnswer } = this.#options;
+    db.checkChanges();
+    const cached = db.hearsChanges ? cache.get(key) : undefined;
+    if (cached && cached.untilMs > clock.nowMs()) {
+      onAnswer?.("hit");
+      return cached.value;
+    }
+    onAnswer?.("miss");
+    const before = this.#changes;
+    return load((value, onKept, weight = 1) => {
+      // What changed while it was being read may be missing from it.
+      if (before !== this.#changes) return;
+      cache.set(key, { value, untilMs: clock.nowMs() + TTL_MS }, weight);
+      onKept?.();
+    });
+  }
+
+  #generation(repositoryId: number): number {
+    const known = this.#generations.get(repositoryId);
+    if (known !== undefined) return known;
+    const generation = this.#nextGeneration++;
+    this.#generations.set(repositoryId, generation);
+    return generation;
+  }
+
+  #drop(keys: readonly string[] | undefined): void {
+    this.#changes++;
+    if (keys === undefined || keys.includes(EVERYTHING)) return this.#dropAll();
+    for (const key of keys) {
+      const [kind, id = "", ...rest] = key.split(":");
+      if (kind === "repo") this.#dropRepository(Number(id), key);
+      else if (kind === "ref") this.#manifests.delete(`${this.#generation(Number(id))}:${rest.join(":")}`);
+      else if (kind === "account") this.#accounts.delete(key);
+    }
+  }
+
+  #dropRepository(repositoryId: number, key: string): void {
+    this.#generations.delete(repositoryId);
+    const path = this.#paths.get(key);
+    if (path === undefined) return;
+    this.#repositories.delete(path);
+    this.#paths.delete(key);
+  }
+
+  #dropAll(): void {
+    this.#repositories.clear();
+    this.#paths.clear();
+    this.#roles.clear();
+    this.#accounts.clear();
+    this.#manifests.clear();
+    this.#blobs.clear();
+    this.#generations.clear();
+  }
+}

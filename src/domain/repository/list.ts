@@ -1,0 +1,69 @@
+/**
+ * The repositories a caller may pull, one page at a time in byte order of their full names. Each way to a right is read
+ * through its own index and cut at the page, so the cost follows the page and the caller's own grants, not the registry.
+ */
+
+import type { App } from "../../app.ts";
+import type { SqlQuery } from "../../db/db.ts";
+import type { Caller } from "../access/actor.ts";
+
+export interface RepositoryPage {
+  readonly paths: string[];
+  readonly more: boolean;
+}
+
+/** Spec: distribution-spec (catalog, kept from Docker's API). Public repositories only with FEATURE_PUBLIC_CATALOG. */
+export async function listVisibleRepositories(
+  app: Pick<App, "db" | "config">,
+  caller: Caller,
+  page: { limit: number; last: string | undefined },
+): Promise<RepositoryPage> {
+  if (page.limit === 0) return { paths: [], more: false };
+  const sources = visibleSources(app, caller, page.last ?? "", page.limit + 1);
+  const [first, ...rest] = sources;
+  if (!first) return { paths: [], more: false };
+  const { sql } = app.db;
+  let union: SqlQuery<unknown> = sql`select path from (${first}) s0`;
+  for (const source of rest) union = sql`${union} union select path from (${source}) s`;
+  const rows = await sql<{ path: string }>`/* repository.list */
+    select path from (${union}) visible order by path limit ${page.limit + 1}`;
+  const paths = rows.map((row) => row.path);
+  return { paths: paths.slice(0, page.limit), more: paths.length > page.limit };
+}
+
+function visibleSources(
+  app: Pick<App, "db" | "config">,
+  caller: Caller,
+  last: string,
+  limit: number,
+): SqlQuery<unknown>[] {
+  const { sql } = app.db;
+  const { principal } = caller;
+  const { config } = app;
+  const isPublicListed = config.FEATURE_PUBLIC_CATALOG && (principal !== undefined || config.FEATURE_ANONYMOUS_ACCESS);
+  const publicOnes = sql`select path from repository
+    where visibility = 'public' and deleted_ms is null and path > ${last} order by path limit ${limit}`;
+  if (!principal || caller.expired) return isPublicListed && !caller.expired ? [publicOnes] : [];
+  if (principal.globalReadonly || (principal.superuser && config.FEATURE_SUPERUSERS_FULL_ACCESS)) {
+    return [sql`select path from repository where deleted_ms is null and path > ${last} order by path limit ${limit}`];
+  }
+  const id = principal.accountId;
+  const sources = [
+    sql`select r.path from repository_permission p join repository r on r.id = p.repository_id
+      where p.account_id = ${id} and r.deleted_ms is null and r.path > ${last} order by r.path limit ${limit}`,
+    sql`select r.path from team_member m
+      join repository_permission p on p.team_id = m.team_id
+      join repository r on r.id = p.repository_id
+      where m.account_id = ${id} and r.deleted_ms is null and r.path > ${last} order by r.path limit ${limit}`,
+    sql`select r.path from team_member m
+      join team t on t.id = m.team_id and t.role = 'admin'
+      join repository r on r.namespace_id = t.organization_id
+      where m.account_id = ${id} and r.deleted_ms is null and r.path > ${last} order by r.path limit ${limit}`,
+  ];
+  if (principal.kind === "user") {
+    sources.push(sql`select path from repository
+      where namespace_id = ${id} and deleted_ms is null and path > ${last} order by path limit ${limit}`);
+  }
+  if (isPublicListed) sources.push(publicOnes);
+  return sources;
+}

@@ -1,0 +1,203 @@
+/**
+ * Repositories: finding one on behalf of a caller without telling more than the caller may know, and creating one by
+ * pushing to it. Which of them a caller sees in a list is `list.ts`.
+ */
+
+import type { App } from "../../app.ts";
+import { durationMs } from "../../config/units.ts";
+import type { Tx } from "../../db/db.ts";
+import { toNumber } from "../../db/decode.ts";
+import { isUniqueViolation } from "../../db/violation.ts";
+import { RegistryError } from "../../errors.ts";
+import type { ParsedRepositoryPath, RepositoryPath } from "../../oci/names.ts";
+import { type Decision, decide, decideCreate } from "../access/access.ts";
+import type { Caller, RegistryAction } from "../access/actor.ts";
+import { findNamespaceFacts, type NamespaceFacts, type RepositoryFacts } from "../access/facts.ts";
+import { logAction, type RequestOrigin } from "../audit/audit.ts";
+import { repositoryKey } from "../lookup/lookup.ts";
+import { insertAccount } from "../user/account.ts";
+
+type AccessApp = Pick<App, "config" | "db" | "lookup" | "clock">;
+
+/**
+ * The repository, if the caller may do `action` there. Throws what the caller may learn: `name_unknown` only to those who
+ * could create it or may read it; to others an absent and a hidden repository are the same `unauthorized` or `denied`.
+ */
+export async function requireRepository(
+  app: AccessApp,
+  caller: Caller,
+  parsed: ParsedRepositoryPath,
+  action: RegistryAction,
+): Promise<RepositoryFacts> {
+  const repository = await app.lookup.repository(parsed.path);
+  if (repository) {
+    const role = await app.lookup.role(caller.principal, repository);
+    const decision = decide(app.config, caller, repository, role, action);
+    if (decision.allowed) return repository;
+    throw refusal(caller, parsed.path, action, decision, repository);
+  }
+  const namespace = await findNamespaceFacts(app.db, parsed.namespace, caller.principal);
+  const decision = decideCreate(app.config, caller, namespace);
+  if (decision.mayKnow && !caller.expired) {
+    throw new RegistryError("name_unknown", { message: "repository not found", detail: { name: parsed.path } });
+  }
+  throw refusal(caller, parsed.path, action, decision, undefined);
+}
+
+/** The repository to push to, created if it is missing and the caller may create it. Throws as `requireRepository`. */
+export async function requireRepositoryForPush(
+  app: AccessApp,
+  caller: Caller,
+  parsed: ParsedRepositoryPath,
+  request: RequestOrigin,
+): Promise<RepositoryFacts> {
+  if (await app.lookup.repository(parsed.path)) return requireRepository(app, caller, parsed, "push");
+  const namespace = await findOrCreateNamespace(app, caller, parsed);
+  const decision = decideCreate(app.config, caller, namespace);
+  const covered = caller.grants === undefined || caller.grants.get(parsed.path)?.has("push") === true;
+  const starred = caller.grants?.get(parsed.path)?.has("*") === true;
+  if (!decision.allowed || !(covered || starred) || !namespace) {
+    const rule = decision.allowed ? { ...decision, allowed: false, rule: "token-scope" as const } : decision;
+    throw refusal(caller, parsed.path, "push", rule, undefined);
+  }
+  await createRepository(app, { parsed, namespace, caller, request });
+  return requireRepository(app, caller, parsed, "push");
+}
+
+/** CREATE_NAMESPACE_ON_PUSH: a user's push to a namespace nobody has makes it an organization of that user. */
+async function findOrCreateNamespace(
+  app: AccessApp,
+  caller: Caller,
+  parsed: ParsedRepositoryPath,
+): Promise<NamespaceFacts | undefined> {
+  const { principal } = caller;
+  const found = await findNamespaceFacts(app.db, parsed.namespace, principal);
+  const mayCreate = app.config.CREATE_NAMESPACE_ON_PUSH && principal?.kind === "user" && !principal.restricted;
+  if (found || !mayCreate || caller.expired || app.config.REGISTRY_STATE === "readonly") return found;
+  const nowMs = app.clock.nowMs();
+  const tagExpirationSeconds = durationMs(app.config.DEFAULT_TAG_EXPIRATION) / 1000;
+  await app.db.tx(async (tx) => {
+    const organizationId = await insertAccount(tx, {
+      kind: "organization",
+      username: parsed.namespace,
+      tagExpirationSeconds,
+      nowMs,
+    });
+    const [team] = await tx.sql<{ id: number }>`/* organization.owners */
+      insert into team (organization_id, name, role, created_ms)
+      values (${organizationId}, 'owners', 'admin', ${nowMs}) returning id`;
+    await tx.sql`/* organization.owner */
+      insert into team_member (team_id, account_id) values (${toNumber(team?.id)}, ${principal.accountId})`;
+  });
+  return findNamespaceFacts(app.db, parsed.namespace, principal);
+}
+
+export interface CreateRepository {
+  parsed: ParsedRepositoryPath;
+  namespace: NamespaceFacts;
+  caller: Caller;
+  request: RequestOrigin;
+  visibility?: "public" | "private";
+}
+
+/**
+ * Makes a repository; one that another request made meanwhile is taken as it is. The creator becomes its admin when the
+ * namespace is not its own, and the namespace's default permissions are applied. Source: quay-behaviour, section 4.
+ */
+export async function createRepository(app: AccessApp, input: CreateRepository): Promise<void> {
+  const { parsed, namespace, caller } = input;
+  const visibility = input.visibility ?? (app.config.CREATE_PRIVATE_REPO_ON_PUSH ? "private" : "public");
+  const nowMs = app.clock.nowMs();
+  try {
+    await app.db.tx(async (tx) => {
+      const [row] = await tx.sql<{ id: number }>`/* repository.insert */
+        insert into repository (namespace_id, name, path, visibility, created_ms)
+        values (${namespace.id}, ${parsed.name}, ${parsed.path}, ${visibility}, ${nowMs}) returning id`;
+      const id = toNumber(row?.id);
+      const creatorId = caller.principal?.accountId;
+      if (creatorId !== undefined && creatorId !== namespace.id) {
+        await grantInitialRoles(tx, id, namespace.id, creatorId);
+      }
+      const repository = { id, name: parsed.name, namespace: parsed.namespace, namespaceId: namespace.id };
+      await logAction(tx, { kind: "create_repo", caller, repository, request: input.request, nowMs });
+      tx.changed(repositoryKey(id));
+    });
+  } catch (error) {
+    if (!isUniqueViolation(error)) throw error;
+  }
+}
+
+/** Rules that name the creator win over general ones for the same delegate. Source: quay-behaviour, section 4. */
+async function grantInitialRoles(tx: Tx, repositoryId: number, namespaceId: number, creatorId: number): Promise<void> {
+  await tx.sql`/* repository.creator_role */
+    insert into repository_permission (repository_id, account_id, role) values (${repositoryId}, ${creatorId}, 'admin')`;
+  const rules = await tx.sql<{ account_id: number | null; team_id: number | null; role: string }>`/* repository.default_roles */
+    select delegate_account_id as account_id, delegate_team_id as team_id, role from default_permission
+    where organization_id = ${namespaceId}
+      and (activating_account_id is null or activating_account_id = ${creatorId})
+      and (delegate_account_id is null or delegate_account_id <> ${creatorId})
+    order by case when activating_account_id is null then 1 else 0 end, id`;
+  for (const rule of rules) {
+    await tx.sql`/* repository.default_role */
+      insert into repository_permission (repository_id, account_id, team_id, role)
+      values (${repositoryId}, ${rule.account_id}, ${rule.team_id}, ${rule.role}) on conflict do nothing`;
+  }
+}
+
+/** Gives an account a role on a repository, or takes it away with "none". */
+export async function setAccountRole(
+  tx: Tx,
+  input: { repositoryId: number; accountId: number; role: "none" | "read" | "write" | "admin" },
+): Promise<void> {
+  await tx.sql`/* repository.clear_role */
+    delete from repository_permission
+    where repository_id = ${input.repositoryId} and account_id = ${input.accountId}`;
+  if (input.role !== "none") {
+    await tx.sql`/* repository.set_role */
+      insert into repository_permission (repository_id, account_id, role)
+      values (${input.repositoryId}, ${input.accountId}, ${input.role})`;
+  }
+  tx.changed(repositoryKey(input.repositoryId));
+}
+
+/** Makes a repository public or private, at once for every cached pull. */
+export async function setVisibility(tx: Tx, repositoryId: number, visibility: "public" | "private"): Promise<void> {
+  await tx.sql`/* repository.set_visibility */ update repository set visibility = ${visibility} where id = ${repositoryId}`;
+  tx.changed(repositoryKey(repositoryId));
+}
+
+/** NORMAL, READ_ONLY or MIRROR, effective for the next request. */
+export async function setState(tx: Tx, repositoryId: number, state: RepositoryFacts["state"]): Promise<void> {
+  await tx.sql`/* repository.set_state */ update repository set state = ${state} where id = ${repositoryId}`;
+  tx.changed(repositoryKey(repositoryId));
+}
+
+/** What a refused caller is told. The texts of states are told only to those who may know the repository. */
+function refusal(
+  caller: Caller,
+  path: RepositoryPath,
+  action: RegistryAction,
+  decision: Decision,
+  repository: RepositoryFacts | undefined,
+): RegistryError {
+  const detail = { name: path, action };
+  if (decision.mayKnow && repository) {
+    if (decision.rule === "repository-state") {
+      const message = `Repository is in read only or mirror mode: ${repository.state}`;
+      return new RegistryError("denied", { message, detail: { ...detail, state: repository.state } });
+    }
+    if (decision.rule === "namespace-disabled") {
+      const message = `Namespace ${repository.namespace} has been disabled. Please contact a system administrator.`;
+      return new RegistryError("namespace_disabled", { message, detail });
+    }
+  }
+  if (decision.mayKnow && decision.rule === "registry-readonly") {
+    return new RegistryError("registry_readonly", { message: "System is currently read-only.", detail });
+  }
+  // A log-in with every right the account has can only be told "no"; others may come back with more.
+  if (caller.authKind === "basic") {
+    const message = `${action} on "${path}" is not allowed for "${caller.principal?.username ?? ""}", or it does not exist`;
+    return new RegistryError("denied", { message, detail });
+  }
+  return new RegistryError("unauthorized", { message: "access to the requested resource is not authorized", detail });
+}

@@ -1,0 +1,91 @@
+/** The SQL of tags: lifetimes begin and end, nothing is overwritten. */
+
+import type { Db, Tx } from "../../db/db.ts";
+import { toBoolean, toNumber } from "../../db/decode.ts";
+import type { TagName } from "../../oci/reference.ts";
+
+export interface CurrentTag {
+  readonly id: number;
+  readonly manifestId: number;
+  readonly startMs: number;
+  readonly expiresMs: number | undefined;
+  readonly immutable: boolean;
+}
+
+interface TagRow {
+  id: number;
+  manifest_id: number;
+  start_ms: number;
+  expires_ms: number | null;
+  immutable: unknown;
+}
+
+/** The tag's current lifetime, also when it has expired and nobody has ended it yet; locked inside a transaction. */
+export async function findCurrentTag(db: Db, repositoryId: number, name: TagName): Promise<CurrentTag | undefined> {
+  const lock = "isTransaction" in db ? db.dialect.forUpdate : db.sql``;
+  const [row] = await db.sql<TagRow>`/* tag.current */
+    select id, manifest_id, start_ms, expires_ms, immutable from tag
+    where repository_id = ${repositoryId} and name = ${name} and end_ms is null ${lock}`;
+  if (!row) return undefined;
+  return {
+    id: toNumber(row.id),
+    manifestId: toNumber(row.manifest_id),
+    startMs: toNumber(row.start_ms),
+    expiresMs: row.expires_ms === null ? undefined : toNumber(row.expires_ms),
+    immutable: toBoolean(row.immutable),
+  };
+}
+
+/** True when the tag had a lifetime before: a pull then says that it has expired, not that it is unknown. */
+export async function hadTag(db: Db, repositoryId: number, name: TagName): Promise<boolean> {
+  const rows = await db.sql`/* tag.had */
+    select 1 as one from tag where repository_id = ${repositoryId} and name = ${name} and hidden = false limit 1`;
+  return rows.length > 0;
+}
+
+/** Ends a lifetime. One that had expired already ended then. */
+export async function endTag(tx: Tx, tag: CurrentTag, nowMs: number): Promise<void> {
+  await tx.sql`/* tag.end */
+    update tag set end_ms = ${Math.min(nowMs, tag.expiresMs ?? nowMs)} where id = ${tag.id} and end_ms is null`;
+}
+
+/** Begins a lifetime. The caller has ended the one before. */
+export async function insertTag(
+  tx: Tx,
+  tag: { repositoryId: number; name: TagName; manifestId: number; startMs: number; expiresMs: number | undefined },
+): Promise<void> {
+  await tx.sql`/* tag.insert */
+    insert into tag (repository_id, name, manifest_id, start_ms, expires_ms)
+    values (${tag.repositoryId}, ${tag.name}, ${tag.manifestId}, ${tag.startMs}, ${tag.expiresMs ?? null})`;
+}
+
+/** Living, visible tags after `last` in byte order, at most `limit`. */
+export async function listTagNames(
+  db: Db,
+  repositoryId: number,
+  page: { last: string; limit: number; nowMs: number },
+): Promise<string[]> {
+  const rows = await db.sql<{ name: string }>`/* tag.list */
+    select name from tag
+    where repository_id = ${repositoryId} and end_ms is null and name > ${page.last} and hidden = false
+      and (expires_ms is null or expires_ms > ${page.nowMs})
+    order by name limit ${page.limit}`;
+  return rows.map((row) => row.name);
+}
+
+/** Current tags of a manifest, hidden ones too. */
+export async function listTagsOfManifest(db: Db, manifestId: number): Promise<{ name: TagName; tag: CurrentTag }[]> {
+  const rows = await db.sql<TagRow & { name: string }>`/* tag.of_manifest */
+    select id, name, manifest_id, start_ms, expires_ms, immutable from tag
+    where manifest_id = ${manifestId} and end_ms is null`;
+  return rows.map((row) => ({
+    name: row.name as TagName,
+    tag: {
+      id: toNumber(row.id),
+      manifestId: toNumber(row.manifest_id),
+      startMs: toNumber(row.start_ms),
+      expiresMs: row.expires_ms === null ? undefined : toNumber(row.expires_ms),
+      immutable: toBoolean(row.immutable),
+    },
+  }));
+}

@@ -1,0 +1,113 @@
+/**
+ * The keys that sign registry tokens: made at first start, shared by all instances through the database, replaced every
+ * day. A replaced key goes on verifying until every token it signed is over.
+ */
+
+import { calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK } from "jose";
+import type { Database, Tx } from "../../db/db.ts";
+import { toNumber } from "../../db/decode.ts";
+import type { Clock } from "../../lib/clock.ts";
+import type { SecretBox } from "../../lib/secret-box.ts";
+
+/** ES256: a signature costs a tenth of RS256's and clients pass tokens on without reading them. */
+export const TOKEN_ALGORITHM = "ES256";
+const ROTATE_AFTER_MS = 24 * 3600 * 1000;
+/** A key verifies for this long after its last signature: longer than any token lives. */
+const VERIFY_AFTER_ROTATION_MS = 24 * 3600 * 1000;
+/** How often an unknown key id may send us to the database: forged tokens must not cost a query each. */
+const RELOAD_PAUSE_MS = 1000;
+const KEYS_MAX = 20;
+
+type Key = Awaited<ReturnType<typeof importJWK>>;
+
+interface SigningKey {
+  readonly kid: string;
+  readonly privateKey: Key;
+  readonly rotateMs: number;
+}
+
+export interface TokenKeysOptions {
+  db: Database;
+  secrets: SecretBox;
+  clock: Clock;
+  /** INSTANCE_SERVICE_KEY_SERVICE: issuer of the tokens and name under which the keys are kept. */
+  service: string;
+  onRenewal?: (success: boolean) => void;
+}
+
+export class TokenKeys {
+  readonly #options: TokenKeysOptions;
+  readonly #verifying = new Map<string, { key: Key; expiresMs: number }>();
+  #signing: SigningKey | undefined;
+  #reloadedMs = 0;
+
+  constructor(options: TokenKeysOptions) {
+    this.#options = options;
+  }
+
+  get issuer(): string {
+    return this.#options.service;
+  }
+
+  /** The key to sign with now; makes or fetches one when the present one is due for replacement. */
+  async signingKey(): Promise<SigningKey> {
+    const nowMs = this.#options.clock.nowMs();
+    if (this.#signing && this.#signing.rotateMs > nowMs) return this.#signing;
+    try {
+      const signing = await this.#options.db.tx((tx) => this.#findOrMake(tx, nowMs));
+      this.#signing = signing;
+      this.#options.onRenewal?.(true);
+      return signing;
+    } catch (error) {
+      this.#options.onRenewal?.(false);
+      // A key past its day still verifies everywhere: better an old signature than none while the database is away.
+      if (this.#signing) return this.#signing;
+      throw error;
+    }
+  }
+
+  /** The public key of a token's `kid`, undefined when it is none of ours or over. */
+  async verifyingKey(kid: string): Promise<Key | undefined> {
+    const nowMs = this.#options.clock.nowMs();
+    if (!this.#verifying.has(kid) && nowMs - this.#reloadedMs >= RELOAD_PAUSE_MS) await this.#reload(nowMs);
+    const found = this.#verifying.get(kid);
+    return found && found.expiresMs > nowMs ? found.key : undefined;
+  }
+
+  async #reload(nowMs: number): Promise<void> {
+    this.#reloadedMs = nowMs;
+    const rows = await this.#options.db.sql<{ kid: string; public_jwk: string; expires_ms: number }>`/* token.keys */
+      select kid, public_jwk, expires_ms from service_key
+      where service = ${this.#options.service} and expires_ms > ${nowMs} and approved_ms is not null
+      order by created_ms desc limit ${KEYS_MAX}`;
+    this.#verifying.clear();
+    for (const row of rows) {
+      const key = await importJWK(JSON.parse(row.public_jwk), TOKEN_ALGORITHM);
+      this.#verifying.set(row.kid, { key, expiresMs: toNumber(row.expires_ms) });
+    }
+  }
+
+  async #findOrMake(tx: Tx, nowMs: number): Promise<SigningKey> {
+    const { secrets, service } = this.#options;
+    const [row] = await tx.sql<{ kid: string; private_encrypted: string; rotate_ms: number }>`/* token.signing_key */
+      select kid, private_encrypted, rotate_ms from service_key
+      where service = ${service} and rotate_ms > ${nowMs} and private_encrypted is not null
+      order by created_ms desc, kid limit 1`;
+    if (row) {
+      const privateKey = await importJWK(JSON.parse(secrets.open(row.private_encrypted)), TOKEN_ALGORITHM);
+      return { kid: row.kid, privateKey, rotateMs: toNumber(row.rotate_ms) };
+    }
+    const pair = await generateKeyPair(TOKEN_ALGORITHM, { extractable: true });
+    const publicJwk = await exportJWK(pair.publicKey);
+    const kid = await calculateJwkThumbprint(publicJwk);
+    const rotateMs = nowMs + ROTATE_AFTER_MS;
+    await tx.sql`/* token.drop_old_keys */ delete from service_key where service = ${service} and expires_ms <= ${nowMs}`;
+    await tx.sql`/* token.insert_key */
+      insert into service_key (kid, service, name, public_jwk, private_encrypted, created_ms, rotate_ms, expires_ms,
+                               approval_type, approved_ms)
+      values (${kid}, ${service}, 'registry tokens', ${JSON.stringify({ ...publicJwk, kid, alg: TOKEN_ALGORITHM })},
+              ${secrets.seal(JSON.stringify(await exportJWK(pair.privateKey)))}, ${nowMs}, ${rotateMs},
+              ${rotateMs + VERIFY_AFTER_ROTATION_MS}, 'ServiceKeyApprovalType.AUTOMATIC', ${nowMs})`;
+    return { kid, privateKey: pair.privateKey, rotateMs };
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * Registry tokens: what `/v2/auth` gives out and what a bearer token on /v2 is worth. A token names the most its holder
+ * may do; what the account may do at the moment is decided again on every request.
+ */
+
+import { errors, jwtVerify, SignJWT } from "jose";
+import type { App } from "../../app.ts";
+import type { Config } from "../../config/schema.ts";
+import { RegistryError } from "../../errors.ts";
+import { Lru } from "../../lib/lru.ts";
+import type { RepositoryPath } from "../../oci/names.ts";
+import { decideCreate, decideRight } from "../access/access.ts";
+import { ANONYMOUS, type Caller, type Principal, REGISTRY_ACTIONS, type RegistryAction } from "../access/actor.ts";
+import { findNamespaceFacts } from "../access/facts.ts";
+import { TOKEN_ALGORITHM } from "./keys.ts";
+import type { RequestedScope } from "./scope.ts";
+
+type TokenApp = Pick<App, "config" | "db" | "lookup" | "clock" | "tokenKeys" | "metrics">;
+type Grants = ReadonlyMap<RepositoryPath, ReadonlySet<RegistryAction | "*">>;
+
+/** Source: quay-api reference, section 18: one hour, 30 s of leeway for clocks. */
+const LIFE_SECONDS = 3600;
+const LEEWAY_SECONDS = 30;
+/** An expired token may finish an upload session it began, but no session lives longer than this. */
+const EXPIRED_MAX_SECONDS = 7 * 24 * 3600;
+const TOKEN_CHARS_MAX = 16 * 1024;
+const ANONYMOUS_SUBJECT = "(anonymous)";
+
+export interface IssuedToken {
+  readonly token: string;
+  readonly expiresInSeconds: number;
+  readonly issuedMs: number;
+}
+
+/** A token for these scopes; what is not allowed is left out of it without a word. */
+export async function issueToken(
+  app: TokenApp,
+  principal: Principal | undefined,
+  audience: string,
+  scopes: readonly RequestedScope[],
+): Promise<IssuedToken> {
+  const access: { type: "repository"; name: string; actions: string[] }[] = [];
+  for (const scope of scopes) {
+    access.push({ type: "repository", name: scope.name, actions: await allowedActions(app, principal, scope) });
+  }
+  const issuedMs = app.clock.nowMs();
+  const issuedSeconds = Math.floor(issuedMs / 1000);
+  const { kid, privateKey } = await app.tokenKeys.signingKey();
+  const subject = principal?.username ?? ANONYMOUS_SUBJECT;
+  const token = await new SignJWT({ access, context: context(principal), account_id: principal?.accountId ?? null })
+    .setProtectedHeader({ alg: TOKEN_ALGORITHM, typ: "JWT", kid })
+    .setIssuer(app.tokenKeys.issuer)
+    .setAudience(audience)
+    .setSubject(subject)
+    .setNotBefore(issuedSeconds)
+    .setIssuedAt(issuedSeconds)
+    .setExpirationTime(issuedSeconds + LIFE_SECONDS)
+    .setJti(crypto.randomUUID())
+    .sign(privateKey);
+  return { token, expiresInSeconds: LIFE_SECONDS, issuedMs };
+}
+
+async function allowedActions(
+  app: TokenApp,
+  principal: Principal | undefined,
+  scope: RequestedScope,
+): Promise<string[]> {
+  const asked = scope.actions.has("*") ? REGISTRY_ACTIONS : REGISTRY_ACTIONS.filter((a) => scope.actions.has(a));
+  const repository = await app.lookup.repository(scope.parsed.path);
+  if (!repository) {
+    const caller: Caller = { ...ANONYMOUS, principal, authKind: "basic" };
+    const namespace = await findNamespaceFacts(app.db, scope.parsed.namespace, principal);
+    const vacant = namespace === undefined && app.config.CREATE_NAMESPACE_ON_PUSH && principal?.kind === "user";
+    const mayCreate = decideCreate(app.config, caller, namespace).allowed || (vacant && !principal.restricted);
+    // Pull goes with it: clients look for blobs before they push the first one.
+    return mayCreate ? asked.filter((action) => action !== "delete") : [];
+  }
+  const role = await app.lookup.role(principal, repository);
+  const allows = (action: RegistryAction | "admin") =>
+    decideRight(app.config, principal, repository, role, action).allowed;
+  const actions: string[] = asked.filter(allows);
+  if (scope.actions.has("*") && allows("admin") && repository.state === "NORMAL") actions.push("*");
+  return actions;
+}
+
+/** Quay's context claim, for tools that read it. */
+function context(principal: Principal | undefined): Record<string, unknown> {
+  const kind = principal ? principal.kind : "anonymous";
+  return {
+    version: 2,
+    kind,
+    entity_kind: kind,
+    ...(principal ? { user: principal.username, entity_reference: principal.username } : {}),
+    "com.apostille.root": "$disabled",
+  };
+}
+
+interface VerifiedToken {
+  readonly accountId: number | undefined;
+  readonly grants: Grants;
+  readonly expiresMs: number;
+}
+
+/** Tokens that verified, by their hash, until they expire; so a client's hundred requests cost one signature check. */
+const VERIFIED_MAX = 20_000;
+
+export class TokenVerifier {
+  readonly #verified = new Lru<string, VerifiedToken>(VERIFIED_MAX);
+
+  /**
+   * The caller behind a bearer token. An expired one gives a caller with `expired` set. Throws `unauthorized` for tokens
+   * that are not ours, not for us, or whose account is gone or disabled.
+   */
+  async callerOf(app: TokenApp, token: string, audience: string): Promise<Caller> {
+    if (token.length > TOKEN_CHARS_MAX) throw refused(app, "the token is too long");
+    const key = `${audience}:${new Bun.CryptoHasher("sha256").update(token).digest("base64")}`;
+    const nowMs = app.clock.nowMs();
+    let verified = this.#verified.get(key);
+    if (!verified) {
+      verified = await verify(app, token, audience);
+      this.#verified.set(key, verified);
+    }
+    const expired = verified.expiresMs + LEEWAY_SECONDS * 1000 <= nowMs;
+    if (verified.accountId === undefined) {
+      return { principal: undefined, grants: verified.grants, expired, authKind: "token" };
+    }
+    const principal = await app.lookup.principal(verified.accountId);
+    if (!principal) throw refused(app, "its account is gone or disabled");
+    return { principal, grants: verified.grants, expired, authKind: "token" };
+  }
+}
+
+async function verify(app: TokenApp, token: string, audience: string): Promise<VerifiedToken> {
+  try {
+    const { payload } = await jwtVerify(
+      token,
+      async (header) => {
+        const key = header.kid === undefined ? undefined : await app.tokenKeys.verifyingKey(header.kid);
+        if (!key) throw new errors.JOSEError("signed with a key that is not ours");
+        return key;
+      },
+      {
+        // Only this algorithm: "none", HS256 over a public key and embedded keys never reach a verification.
+        algorithms: [TOKEN_ALGORITHM],
+        issuer: app.tokenKeys.issuer,
+        audience,
+        requiredClaims: ["exp", "iat", "sub"],
+        currentDate: new Date(app.clock.nowMs()),
+        clockTolerance: EXPIRED_MAX_SECONDS,
+        maxTokenAge: EXPIRED_MAX_SECONDS,
+      },
+    );
+    const life = (payload.exp ?? 0) - (payload.iat ?? 0);
+    if (life > app.config.REGISTRY_JWT_AUTH_MAX_FRESH_S) throw new errors.JOSEError("it lives too long");
+    const accountId = payload.account_id;
+    app.metrics.bearerDecoded.inc({ success: "True" });
+    return {
+      accountId: typeof accountId === "number" ? accountId : undefined,
+      grants: readGrants(payload.access, app.config),
+      expiresMs: (payload.exp ?? 0) * 1000,
+    };
+  } catch (error) {
+    if (error instanceof RegistryError) throw error;
+    throw refused(app, error instanceof errors.JOSEError ? error.message : "it cannot be read");
+  }
+}
+
+/** The access claim of a token we signed: shapes are ours, so only what we write is read. */
+function readGrants(access: unknown, config: Pick<Config, "SERVER_HOSTNAME" | "LIBRARY_NAMESPACE">): Grants {
+  const grants = new Map<RepositoryPath, Set<RegistryAction | "*">>();
+  if (!Array.isArray(access)) return grants;
+  for (const entry of access as { name: string; actions: (RegistryAction | "*")[] }[]) {
+    const host = `${config.SERVER_HOSTNAME}/`;
+    const name = entry.name.startsWith(host) ? entry.name.slice(host.length) : entry.name;
+    const path = (name.includes("/") ? name : `${config.LIBRARY_NAMESPACE}/${name}`) as RepositoryPath;
+    const actions = grants.get(path) ?? new Set();
+    for (const action of entry.actions) actions.add(action);
+    grants.set(path, actions);
+  }
+  return grants;
+}
+
+function refused(app: TokenApp, reason: string): RegistryError {
+  app.metrics.bearerDecoded.inc({ success: "False" });
+  return new RegistryError("unauthorized", { message: `the bearer token is not valid here: ${reason}` });
+}

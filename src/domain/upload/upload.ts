@@ -1,0 +1,264 @@
+/**
+ * Uploads: a session belongs to one repository and one principal and carries the grant it was started with. Bytes stream
+ * through the hash into the store; nothing is held but what the writer has in flight. Spec: distribution-spec "Push".
+ */
+
+import type { App } from "../../app.ts";
+import { sizeBytes } from "../../config/units.ts";
+import { RegistryError } from "../../errors.ts";
+import {
+  createHasher,
+  type Digest,
+  type DigestAlgorithm,
+  digestAlgorithm,
+  type Hasher,
+} from "../../oci/digest.ts";
+import type { ByteRange } from "../../oci/range.ts";
+import { formatUploadRange } from "../../oci/range.ts";
+import { blobKey } from "../../storage/paths.ts";
+import { type Caller, principalName } from "../access/actor.ts";
+import type { RepositoryFacts } from "../access/facts.ts";
+import { findBlobAnywhere, linkBlob, putBlob } from "../blob/queries.ts";
+import { advanceUpload, deleteUploadRow, findUpload, insertUpload, type UploadSession } from "./queries.ts";
+
+export type { UploadSession } from "./queries.ts";
+
+type UploadApp = Pick<App, "config" | "db" | "clock" | "storage" | "uploadHashes" | "lookup" | "metrics" | "log">;
+
+/** What a request brings: its bytes, and what it says of them. */
+export interface UploadBody {
+  readonly stream: AsyncIterable<Uint8Array> | null;
+  /** Content-Length, when the client sent one: fewer bytes than this mean that the connection broke. */
+  readonly lengthBytes: number | undefined;
+  /** Content-Range, when the client sent one. */
+  readonly range: ByteRange | undefined;
+}
+
+const NO_BYTES: UploadBody = { stream: null, lengthBytes: 0, range: undefined };
+
+/** Starts a session. `algorithm` is what the client says it will name the blob by; a PUT may still name another. */
+export async function startUpload(
+  app: UploadApp,
+  caller: Caller,
+  repository: RepositoryFacts,
+  algorithm: DigestAlgorithm,
+): Promise<UploadSession> {
+  const { principal } = caller;
+  if (!principal) throw new RegistryError("unauthorized");
+  const { location, driver } = app.storage.preferred;
+  const nowMs = app.clock.nowMs();
+  const id = crypto.randomUUID();
+  const session: UploadSession = {
+    id,
+    repositoryId: repository.id,
+    accountId: principal.accountId,
+    location,
+    storageState: await driver.createUpload(id),
+    algorithm,
+    offsetBytes: 0,
+    expiresMs: nowMs + app.config.BLOBUPLOAD_DELETION_DATE_THRESHOLD * 60_000,
+  };
+  await app.db.tx((tx) => insertUpload(tx, { ...session, principal: principalName(caller), createdMs: nowMs }));
+  return session;
+}
+
+/**
+ * The caller's own session in this repository. Its grant is in the session: an expired token is good enough here, a
+ * disabled account is not. Another principal's session, another repository's and none at all are all
+ * `blob_upload_unknown`.
+ */
+export async function requireUpload(
+  app: UploadApp,
+  caller: Caller,
+  path: string,
+  uploadId: string,
+): Promise<UploadSession> {
+  if (!caller.principal) throw new RegistryError("unauthorized");
+  const session = isUuid(uploadId) ? await findUpload(app.db, uploadId) : undefined;
+  const repository = session && (await app.lookup.repository(path as RepositoryFacts["path"]));
+  const isTheirs = session?.accountId === caller.principal.accountId && repository?.id === session.repositoryId;
+  if (!session || !isTheirs || session.expiresMs <= app.clock.nowMs()) {
+    throw new RegistryError("blob_upload_unknown", { detail: { uuid: uploadId.slice(0, 64) } });
+  }
+  if (repository.state !== "NORMAL" && repository.mirrorRobotId !== caller.principal.accountId) {
+    throw new RegistryError("denied", {
+      message: `Repository is in read only or mirror mode: ${repository.state}`,
+    });
+  }
+  return session;
+}
+
+/**
+ * Takes the next bytes of a session and gives it as it stands afterwards. Throws `range_invalid` (416) for a chunk that
+ * does not begin where the stored bytes end, with the session as usable as before.
+ */
+export async function appendToUpload(app: UploadApp, session: UploadSession, body: UploadBody): Promise<UploadSession> {
+  return withUpload(session, async () => {
+    const { session: after, hasher } = await append(app, session, body, session.algorithm);
+    if (hasher) app.uploadHashes.keep(session.id, hasher, after.offsetBytes);
+    return after;
+  });
+}
+
+/**
+ * Takes the last bytes (if any), checks the digest, makes the blob durable and links it to the repository. Throws
+ * `digest_invalid` when the bytes are others; the session and its bytes are gone then, because they are nobody's blob.
+ */
+export async function finishUpload(
+  app: UploadApp,
+  session: UploadSession,
+  digest: Digest,
+  body: UploadBody = NO_BYTES,
+): Promise<void> {
+  return withUpload(session, async () => {
+    const algorithm = digestAlgorithm(digest);
+    const { session: full, hasher } = await append(app, session, body, algorithm);
+    const actual = (hasher ?? (await rehash(app, full, algorithm))).digest();
+    if (actual !== digest) {
+      await dropUpload(app, full);
+      throw new RegistryError("digest_invalid", {
+        message: `the uploaded bytes have the digest "${actual}", not "${digest}"`,
+        detail: { digest, actual },
+      });
+    }
+    await store(app, full, digest);
+  });
+}
+
+/** Ends a session and drops its bytes. */
+export async function cancelUpload(app: UploadApp, session: UploadSession): Promise<void> {
+  return withUpload(session, () => dropUpload(app, session));
+}
+
+async function append(
+  app: UploadApp,
+  session: UploadSession,
+  body: UploadBody,
+  algorithm: DigestAlgorithm,
+): Promise<{ session: UploadSession; hasher: Hasher | undefined }> {
+  requireRange(session, body);
+  const kept = app.uploadHashes.take(session.id, algorithm, session.offsetBytes);
+  if (!body.stream) return { session, hasher: kept };
+
+  const driver = app.storage.driver(session.location);
+  const hasher = kept ?? (await rehash(app, session, algorithm));
+  const limitBytes = sizeBytes(app.config.MAXIMUM_LAYER_SIZE);
+  const stopTimer = app.metrics.chunkUploadDuration.startTimer({ region: session.location });
+  const writer = await driver.openUpload(session.id, session.storageState, session.offsetBytes);
+  let received = 0;
+  try {
+    for await (const chunk of body.stream) {
+      received += chunk.length;
+      if (session.offsetBytes + received > limitBytes) throw tooLarge(session.offsetBytes + received, limitBytes);
+      // The write runs on while the hash is computed; it waits only when too much is in flight.
+      const written = writer.write(chunk);
+      hasher.update(chunk);
+      if (written) await written;
+    }
+    requireLength(session, body, received);
+    const storageState = await writer.flush();
+    const next = { offsetBytes: session.offsetBytes + received, storageState, algorithm };
+    const moved = received === 0 || (await app.db.tx((tx) => advanceUpload(tx, session, next)));
+    if (!moved) throw new RegistryError("range_invalid", { message: "another request of this upload was faster" });
+    app.metrics.pushedBytes.inc(received);
+    stopTimer();
+    return { session: { ...session, ...next }, hasher };
+  } catch (error) {
+    await writer.abort().catch((cause: unknown) => app.log.warn("cannot undo a broken chunk", { error: String(cause) }));
+    throw error;
+  }
+}
+
+function requireRange(session: UploadSession, body: UploadBody): void {
+  const { range, lengthBytes } = body;
+  if (!range) return;
+  const lengthFits = lengthBytes === undefined || lengthBytes === range.end - range.start + 1;
+  if (range.start === session.offsetBytes && lengthFits) return;
+  throw new RegistryError("range_invalid", {
+    message:
+      range.start === session.offsetBytes
+        ? `Content-Range ${range.start}-${range.end} and Content-Length ${lengthBytes} do not agree`
+        : `the next chunk must begin at ${session.offsetBytes}, not ${range.start}`,
+    detail: { offset: session.offsetBytes },
+    headers: { Range: formatUploadRange(session.offsetBytes) },
+  });
+}
+
+/** A connection that broke leaves fewer bytes than were announced: they are dropped, the session stays where it was. */
+function requireLength(session: UploadSession, body: UploadBody, received: number): void {
+  const announced = body.range ? body.range.end - body.range.start + 1 : body.lengthBytes;
+  if (announced === undefined || announced === received) return;
+  throw new RegistryError("size_invalid", {
+    message: `received ${received} bytes of ${announced}; the upload stays at ${session.offsetBytes}`,
+    detail: { received, announced },
+    headers: { Range: formatUploadRange(session.offsetBytes) },
+  });
+}
+
+async function rehash(app: UploadApp, session: UploadSession, algorithm: DigestAlgorithm): Promise<Hasher> {
+  const hasher = createHasher(algorithm);
+  if (session.offsetBytes === 0) return hasher;
+  const driver = app.storage.driver(session.location);
+  const stored = await driver.readUpload(session.id, session.storageState, session.offsetBytes);
+  for await (const chunk of stored) hasher.update(chunk);
+  return hasher;
+}
+
+async function store(app: UploadApp, session: UploadSession, digest: Digest): Promise<void> {
+  const { location } = session;
+  const driver = app.storage.driver(location);
+  const key = blobKey(digest);
+  const known = await findBlobAnywhere(app.db, digest);
+  const isStored = known?.locations.includes(location) === true && (await driver.find(key)) !== undefined;
+  // Bytes the store has already are not written again; they were durable before their row was.
+  if (isStored) await driver.deleteUpload(session.id, session.storageState);
+  else await driver.commitUpload(session.id, session.storageState, key, session.offsetBytes);
+  const nowMs = app.clock.nowMs();
+  await app.db.tx(async (tx) => {
+    const blobId = await putBlob(tx, { digest, sizeBytes: session.offsetBytes, location, nowMs });
+    await linkBlob(tx, {
+      repositoryId: session.repositoryId,
+      blobId,
+      digest,
+      leaseUntilMs: nowMs + app.config.PUSH_TEMP_TAG_EXPIRATION_SEC * 1000,
+      nowMs,
+    });
+    await deleteUploadRow(tx, session.id);
+  });
+  app.uploadHashes.drop(session.id);
+}
+
+async function dropUpload(app: UploadApp, session: UploadSession): Promise<void> {
+  app.uploadHashes.drop(session.id);
+  await app.storage.driver(session.location).deleteUpload(session.id, session.storageState);
+  await app.db.tx((tx) => deleteUploadRow(tx, session.id));
+}
+
+/** Uploads with a request under way in this process. Two requests of one session cannot both append. */
+const busy = new Set<string>();
+
+async function withUpload<T>(session: UploadSession, work: () => Promise<T>): Promise<T> {
+  if (busy.has(session.id)) {
+    throw new RegistryError("range_invalid", {
+      message: "another request of this upload is under way",
+      headers: { Range: formatUploadRange(session.offsetBytes) },
+    });
+  }
+  busy.add(session.id);
+  try {
+    return await work();
+  } finally {
+    busy.delete(session.id);
+  }
+}
+
+function tooLarge(size: number, limitBytes: number): RegistryError {
+  return new RegistryError("blob_too_large", {
+    message: `Uploaded blob of ${size} is larger than ${limitBytes} allowed by this registry`,
+    detail: { reason: "blob too large", max_allowed: limitBytes, uploaded: size },
+  });
+}
+
+function isUuid(text: string): boolean {
+  return /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/.test(text);
+}
