@@ -112,6 +112,24 @@ test("a lock that is not let go is unavailable, with the cause", async () => {
   expect(await db.tx(async () => "works again")).toBe("works again");
 });
 
+test("processes that start at once on a new file share it", async () => {
+  const path = newPath();
+  const script = `
+    const { openSqlite } = await import(${JSON.stringify(join(import.meta.dir, "sqlite.ts"))});
+    const { migrate } = await import(${JSON.stringify(join(import.meta.dir, "migrate.ts"))});
+    const db = await openSqlite({ path: ${JSON.stringify(path)} });
+    const done = await migrate(db, [{ id: 1, name: "init", text: "create table t (n bigint)" }]);
+    for (let n = 0; n < 25; n++) await db.tx(async (tx) => tx.sql\`insert into t values (\${n})\`);
+    await db.close();
+    console.log(done.length);`;
+  const children = [1, 2, 3, 4].map(() =>
+    Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "inherit" }),
+  );
+  const told = await Promise.all(children.map((child) => new Response(child.stdout).text()));
+  expect(told.map(Number).sort()).toEqual([0, 0, 0, 1]);
+  expect(await (await open({ path })).sql`select count(*) as n from t`).toEqual([{ n: 100 }]);
+}, 30_000);
+
 test("a process that fell behind the log of changes drops everything", async () => {
   const path = newPath();
   const [one, two] = [await open({ path, pollMs: 60_000 }), await open({ path, pollMs: 60_000 })];

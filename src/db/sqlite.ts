@@ -40,7 +40,9 @@ export async function openSqlite(options: SqliteOptions): Promise<Database> {
   try {
     // First, so that the change to WAL waits when two processes open a new file at once.
     writer.script(`pragma busy_timeout = ${lockTimeoutMs}`);
-    const [mode] = writer.all("pragma journal_mode = wal") as { journal_mode: string }[];
+    // SQLite gives up at once where waiting could be a deadlock, hence the retry on top.
+    const rows = await whileBusy(lockTimeoutMs, () => writer.all("pragma journal_mode = wal"));
+    const [mode] = rows as { journal_mode: string }[];
     if (mode?.journal_mode !== "wal") {
       throw new RegistryError("unavailable", {
         message: `The database "${path}" cannot use a write-ahead log there (it says "${mode?.journal_mode}"); put it on a local disk.`,
@@ -79,6 +81,20 @@ function makeFile(path: string): void {
       message: `The database "${path}" cannot be opened for writing (${reason}); its folder must be writable for this user.`,
       cause: error,
     });
+  }
+}
+
+/** Repeats what another process's lock refuses, up to `timeoutMs`, leaving the thread free in between. */
+async function whileBusy<T>(timeoutMs: number, action: () => T): Promise<T> {
+  const deadlineMs = performance.now() + timeoutMs;
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return action();
+    } catch (error) {
+      if (!isBusy(error) || performance.now() > deadlineMs) throw error;
+      const delayMs = lockRetryDelaysMs[attempt] ?? lockRetryDelayMaxMs;
+      await Bun.sleep(delayMs * (0.5 + Math.random() / 2));
+    }
   }
 }
 
@@ -130,7 +146,7 @@ class SqliteDatabase implements Database {
     this.#requireNoTransaction();
     await this.#acquire();
     try {
-      await this.#whileBusy(() => this.#writer.all("begin immediate"));
+      await whileBusy(this.#lockTimeoutMs, () => this.#writer.all("begin immediate"));
       this.stats.transactions++;
       return await this.#transact(work);
     } finally {
@@ -185,7 +201,7 @@ class SqliteDatabase implements Database {
     this.#requireNoTransaction();
     await this.#acquire();
     try {
-      return await this.#whileBusy(() => this.run(this.#writer, statement));
+      return await whileBusy(this.#lockTimeoutMs, () => this.run(this.#writer, statement));
     } finally {
       this.#mutex.release();
     }
@@ -219,20 +235,6 @@ class SqliteDatabase implements Database {
     if (this.#closed) {
       this.#mutex.release();
       this.#requireOpen();
-    }
-  }
-
-  /** Repeats what another process's lock refuses, up to the lock timeout, leaving the thread free in between. */
-  async #whileBusy<T>(action: () => T): Promise<T> {
-    const deadlineMs = performance.now() + this.#lockTimeoutMs;
-    for (let attempt = 0; ; attempt++) {
-      try {
-        return action();
-      } catch (error) {
-        if (!isBusy(error) || performance.now() > deadlineMs) throw error;
-        const delayMs = lockRetryDelaysMs[attempt] ?? lockRetryDelayMaxMs;
-        await Bun.sleep(delayMs * (0.5 + Math.random() / 2));
-      }
     }
   }
 
