@@ -8,10 +8,10 @@ import { RegistryError } from "../errors.ts";
 import type { UploadWriter } from "./driver.ts";
 import { storageError } from "./local-files.ts";
 
-/** Largest single write. 32 uploads at once hold at most 32 MiB in buffers of this size, two for each. */
-export const bufferBytes = 512 * 1024;
+/** Largest single write. Two of these for each upload: 32 uploads at once hold 16 MiB. */
+export const bufferBytes = 256 * 1024;
 /** Buffers kept for the next upload instead of being left to the garbage collector: 16 MiB. */
-const pooledBuffersMax = 32;
+const pooledBuffersMax = 64;
 /** Written back to disk in the background whenever this much is dirty, so that the fsync of the commit is short. */
 const writebackBytes = 32 * 1024 * 1024;
 
@@ -39,7 +39,10 @@ export class LocalUploadWriter implements UploadWriter {
   /** Bytes waiting for the write that is running. */
   #staged: Uint8Array | undefined;
   #stagedBytes = 0;
+  /** The loop that writes, while there is something to write. */
   #running: Promise<void> | undefined;
+  /** Settled when the staged buffer has gone into a write, or never will. */
+  #room: PromiseWithResolvers<void> | undefined;
   #writeback: Promise<void> | undefined;
   #writtenBackBytes: number;
   /** The first failure; every later call throws it again. */
@@ -131,7 +134,8 @@ export class LocalUploadWriter implements UploadWriter {
   async #stageRest(chunk: Uint8Array, from: number): Promise<void> {
     let taken = from;
     while (taken < chunk.byteLength) {
-      await this.#running;
+      this.#room ??= Promise.withResolvers();
+      await this.#room.promise;
       this.#requireUsable();
       taken = this.#stage(chunk, taken);
     }
@@ -144,6 +148,7 @@ export class LocalUploadWriter implements UploadWriter {
       const sizeBytes = this.#stagedBytes;
       this.#staged = undefined;
       this.#stagedBytes = 0;
+      this.#makeRoom();
       try {
         await this.#writeAll(buffer, sizeBytes);
       } catch (error) {
@@ -153,6 +158,12 @@ export class LocalUploadWriter implements UploadWriter {
       this.#startWriteback();
     }
     this.#running = undefined;
+    this.#makeRoom();
+  }
+
+  #makeRoom(): void {
+    this.#room?.resolve();
+    this.#room = undefined;
   }
 
   async #writeAll(buffer: Uint8Array, sizeBytes: number): Promise<void> {
