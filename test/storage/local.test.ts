@@ -3,7 +3,7 @@
  * a tmpfs; a missing one fails the case and says so.
  */
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { StorageDriver } from "../../src/storage/driver.ts";
@@ -110,6 +110,14 @@ describe("local storage", () => {
     await expectStored(driver, blob);
   });
 
+  test("bytes past the offset are cut off as soon as the upload is opened", async () => {
+    const { id, state } = await fillUpload(driver, random.bytes(1000));
+    await appendTo(driver, id, state, 1000, random.bytes(5000));
+    const writer = await driver.openUpload(id, state, 1000);
+    expect(statSync(join(rootPath, "uploads", id)).size).toBe(1000);
+    await writer.abort();
+  });
+
   test("an upload cut short by power loss has to be started again", async () => {
     const { id, state } = await fillUpload(driver, random.bytes(1000));
     await Bun.write(join(rootPath, "uploads", id), new Uint8Array(400));
@@ -212,11 +220,22 @@ describe("local storage on a file system of 1 MiB", () => {
   });
 });
 
+const scratchDirs: TempDir[] = [];
+afterEach(() => {
+  for (const dir of scratchDirs.splice(0)) dir.remove();
+});
+
+function scratchDir(purpose: string): TempDir {
+  const dir = makeTempDir(purpose);
+  scratchDirs.push(dir);
+  return dir;
+}
+
 describe("local storage under strace", () => {
   const blob = blobOf(committedBytes);
 
   test("bytes are fsynced before the rename, and each new name before the commit resolves", async () => {
-    const dir = makeTempDir("local-strace");
+    const dir = scratchDir("local-strace");
     const rootPath = join(dir.path, "root");
     const trace = await runTraced(
       dir.path,
@@ -235,12 +254,9 @@ describe("local storage under strace", () => {
     const above = [`${dir.path}>`, `${rootPath}>`, `${rootPath}/sha256>`];
     made.forEach((path, index) => {
       const mkdir = find("mkdir", path);
-      const sync = trace.calls.find(
-        (call) => call.name === "fsync" && call.startLine > mkdir.endLine && call.text.includes(above[index] ?? ""),
-      );
-      expect(sync?.endLine ?? Number.POSITIVE_INFINITY).toBeLessThan(answer.startLine);
+      const later = trace.calls.filter((call) => call.startLine > mkdir.endLine);
+      expectOrder([mkdir, findCall(later, "fsync", above[index] ?? ""), answer]);
     });
-    dir.remove();
   });
 
   const failures: [string, string, string][] = [
@@ -251,7 +267,7 @@ describe("local storage under strace", () => {
     ["rename", "rename:error=EIO", "unavailable"],
   ];
   test.each(failures)("a %s that fails is no commit", async (_name, injection, code) => {
-    const dir = makeTempDir("local-strace");
+    const dir = scratchDir("local-strace");
     const uploadPath = join(dir.path, "uploads", uploadId);
     const options = ["-P", uploadPath, "-e", "trace=pwrite64,fsync,rename", "-e", `inject=${injection}`];
     const trace = await runTraced(dir.path, options, [childPath, "commit", dir.path, uploadId]);
@@ -262,22 +278,20 @@ describe("local storage under strace", () => {
     await appendTo(driver, uploadId, "0", 0, blob.bytes);
     await driver.commitUpload(uploadId, String(blob.bytes.byteLength), blob.key, blob.bytes.byteLength);
     await expectStored(driver, blob);
-    dir.remove();
   });
 
   test("a write that a signal interrupts is continued", async () => {
-    const dir = makeTempDir("local-strace");
+    const dir = scratchDir("local-strace");
     const uploadPath = join(dir.path, "uploads", uploadId);
     const options = ["-P", uploadPath, "-e", "trace=pwrite64", "-e", "inject=pwrite64:error=EINTR:when=1"];
     const trace = await runTraced(dir.path, options, [childPath, "commit", dir.path, uploadId]);
     expect(trace.output).toBe("stored\n");
     await expectStored(await openLocalStorage({ rootPath: dir.path }), blob);
-    dir.remove();
   });
 });
 
 test("after SIGKILL every key that was acknowledged is whole, and no name holds other bytes", async () => {
-  const dir = makeTempDir("local-crash");
+  const dir = scratchDir("local-crash");
   const random = makeRandom("crash of the local store");
   const acknowledged: string[] = [];
   for (let round = 0; round < 6; round++) {
@@ -309,7 +323,6 @@ test("after SIGKILL every key that was acknowledged is whole, and no name holds 
     expect(blobOf(bytes).key.endsWith(`/${entry.name}`)).toBe(true);
   }
   expect(stored.length).toBeGreaterThanOrEqual(new Set(acknowledged).size);
-  dir.remove();
 });
 
 function modeOf(path: string): number {
@@ -334,11 +347,8 @@ function findCall(calls: readonly TracedCall[], name: string, text: string): Tra
 
 /** Each call must have returned before the next one was made. */
 function expectOrder(calls: readonly TracedCall[]): void {
-  calls.forEach((call, index) => {
-    const next = calls[index + 1];
-    if (next)
-      expect(`${call.name} ends ${call.endLine < next.startLine ? "before" : "after"} ${next.name}`).toBe(
-        `${call.name} ends before ${next.name}`,
-      );
-  });
+  const isOrdered = calls.every(
+    (call, index) => call.endLine < (calls[index + 1]?.startLine ?? Number.POSITIVE_INFINITY),
+  );
+  if (!isOrdered) throw new Error(`calls overlap or stand in the wrong order:\n${JSON.stringify(calls, undefined, 1)}`);
 }
