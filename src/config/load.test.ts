@@ -262,7 +262,7 @@ describe("IGNORE_VALIDATION", () => {
       env,
     );
     expect([config.V2_PAGINATION_SIZE, config.DEFAULT_TAG_EXPIRATION, config.LIBRARY_NAMESPACE]).toEqual([
-      50,
+      1000,
       "2w",
       "lib",
     ]);

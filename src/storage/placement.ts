@@ -20,10 +20,7 @@ export interface BlobStore {
 }
 
 /** `preference` is DISTRIBUTED_STORAGE_PREFERENCE: the first takes pushes, the order is the order of reading. */
-export function createBlobStore(
-  drivers: ReadonlyMap<string, StorageDriver>,
-  preference: readonly string[],
-): BlobStore {
+export function createBlobStore(drivers: ReadonlyMap<string, StorageDriver>, preference: readonly string[]): BlobStore {
   const location = preference[0] ?? [...drivers.keys()][0];
   const preferred = location === undefined ? undefined : drivers.get(location);
   if (location === undefined || !preferred) throw new Error(`no storage engine named "${location ?? ""}"`);

@@ -39,6 +39,8 @@ export const laterKeys = {
   FEATURE_MANIFEST_SUBJECT_BACKFILL: bool(true),
   /** Quay: false. Berth: true, the current draft of the specification allows an index before its manifests. */
   FEATURE_SPARSE_INDEX: bool(true),
+  /** Berth's own: also takes an image before its blobs. Off, because a push that lost a layer should not look complete. */
+  FEATURE_SPARSE_MANIFEST: bool(false),
   FEATURE_PROGRAMMATIC_BOOTSTRAP: bool(false),
   BOOTSTRAP_TOKEN_OWNER: nullableText(),
   BOOTSTRAP_TOKEN_PATH: nullableText(),

@@ -57,7 +57,8 @@ export const tagKeys = {
   CREATE_PRIVATE_REPO_ON_PUSH: bool(true),
   CREATE_NAMESPACE_ON_PUSH: bool(false),
   FEATURE_PUBLIC_CATALOG: bool(false),
-  V2_PAGINATION_SIZE: number(50, 1),
+  /** Quay: 50. Berth: 1000, because scripts made for other registries do not follow Link. */
+  V2_PAGINATION_SIZE: number(1000, 1),
   FEATURE_ADVERTISE_V2: bool(true),
   BLACKLIST_V2_SPEC: text("<1.6.0"),
   FEATURE_RESTRICTED_V1_PUSH: bool(false),

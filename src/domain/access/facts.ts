@@ -92,7 +92,12 @@ export async function findNamespaceFacts(
   name: NamespaceName,
   principal: Principal | undefined,
 ): Promise<NamespaceFacts | undefined> {
-  const [row] = await db.sql<{ id: number; kind: "user" | "organization"; enabled: unknown; creator: number }>`/* access.namespace */
+  const [row] = await db.sql<{
+    id: number;
+    kind: "user" | "organization";
+    enabled: unknown;
+    creator: number;
+  }>`/* access.namespace */
     select a.id, a.kind, a.enabled,
       (select count(*) from team t join team_member m on m.team_id = t.id
        where t.organization_id = a.id and t.role in ('creator', 'admin')

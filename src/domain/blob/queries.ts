@@ -90,7 +90,11 @@ export async function unlinkBlob(tx: Tx, repositoryId: number, blobId: number, n
 }
 
 /** A manifest of the repository that is not deleted and names this blob, undefined when there is none. */
-export async function findManifestNamingBlob(db: Db, repositoryId: number, blobId: number): Promise<string | undefined> {
+export async function findManifestNamingBlob(
+  db: Db,
+  repositoryId: number,
+  blobId: number,
+): Promise<string | undefined> {
   const [row] = await db.sql<{ digest: string }>`/* blob.named_by */
     select m.digest from manifest_blob b join manifest m on m.id = b.manifest_id
     where b.repository_id = ${repositoryId} and b.blob_id = ${blobId} and m.deleted_ms is null limit 1`;

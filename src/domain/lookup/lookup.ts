@@ -6,11 +6,11 @@
 
 import type { Config } from "../../config/schema.ts";
 import type { Database } from "../../db/db.ts";
-import { Lru } from "../../lib/lru.ts";
 import type { Clock } from "../../lib/clock.ts";
+import { Lru } from "../../lib/lru.ts";
 import type { Digest } from "../../oci/digest.ts";
 import type { RepositoryPath } from "../../oci/names.ts";
-import { type Reference, formatReference } from "../../oci/reference.ts";
+import { formatReference, type Reference } from "../../oci/reference.ts";
 import type { Principal } from "../access/actor.ts";
 import { findRepositoryFacts, findRole, type RepositoryFacts, type Role } from "../access/facts.ts";
 import { type BlobFacts, findBlobFacts } from "../blob/queries.ts";

@@ -11,7 +11,7 @@ import { isUniqueViolation } from "../../db/violation.ts";
 import { RegistryError } from "../../errors.ts";
 import type { ParsedRepositoryPath, RepositoryPath } from "../../oci/names.ts";
 import { type Decision, decide, decideCreate } from "../access/access.ts";
-import type { Caller, RegistryAction } from "../access/actor.ts";
+import { type Caller, type RegistryAction, tokenCovers } from "../access/actor.ts";
 import { findNamespaceFacts, type NamespaceFacts, type RepositoryFacts } from "../access/facts.ts";
 import { logAction, type RequestOrigin } from "../audit/audit.ts";
 import { repositoryKey } from "../lookup/lookup.ts";
@@ -54,9 +54,8 @@ export async function requireRepositoryForPush(
   if (await app.lookup.repository(parsed.path)) return requireRepository(app, caller, parsed, "push");
   const namespace = await findOrCreateNamespace(app, caller, parsed);
   const decision = decideCreate(app.config, caller, namespace);
-  const covered = caller.grants === undefined || caller.grants.get(parsed.path)?.has("push") === true;
-  const starred = caller.grants?.get(parsed.path)?.has("*") === true;
-  if (!decision.allowed || !(covered || starred) || !namespace) {
+  const covered = tokenCovers(caller, parsed.path, "push");
+  if (!decision.allowed || !covered || !namespace) {
     const rule = decision.allowed ? { ...decision, allowed: false, rule: "token-scope" as const } : decision;
     throw refusal(caller, parsed.path, "push", rule, undefined);
   }
@@ -131,7 +130,11 @@ export async function createRepository(app: AccessApp, input: CreateRepository):
 async function grantInitialRoles(tx: Tx, repositoryId: number, namespaceId: number, creatorId: number): Promise<void> {
   await tx.sql`/* repository.creator_role */
     insert into repository_permission (repository_id, account_id, role) values (${repositoryId}, ${creatorId}, 'admin')`;
-  const rules = await tx.sql<{ account_id: number | null; team_id: number | null; role: string }>`/* repository.default_roles */
+  const rules = await tx.sql<{
+    account_id: number | null;
+    team_id: number | null;
+    role: string;
+  }>`/* repository.default_roles */
     select delegate_account_id as account_id, delegate_team_id as team_id, role from default_permission
     where organization_id = ${namespaceId}
       and (activating_account_id is null or activating_account_id = ${creatorId})

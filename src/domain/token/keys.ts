@@ -74,17 +74,27 @@ export class TokenKeys {
     return found && found.expiresMs > nowMs ? found.key : undefined;
   }
 
+  /** The public keys that verify now, as JWKs, newest first. */
+  async publicKeys(): Promise<unknown[]> {
+    const rows = await this.#rows(this.#options.clock.nowMs());
+    return rows.map((row) => JSON.parse(row.public_jwk));
+  }
+
   async #reload(nowMs: number): Promise<void> {
     this.#reloadedMs = nowMs;
-    const rows = await this.#options.db.sql<{ kid: string; public_jwk: string; expires_ms: number }>`/* token.keys */
-      select kid, public_jwk, expires_ms from service_key
-      where service = ${this.#options.service} and expires_ms > ${nowMs} and approved_ms is not null
-      order by created_ms desc limit ${KEYS_MAX}`;
+    const rows = await this.#rows(nowMs);
     this.#verifying.clear();
     for (const row of rows) {
       const key = await importJWK(JSON.parse(row.public_jwk), TOKEN_ALGORITHM);
       this.#verifying.set(row.kid, { key, expiresMs: toNumber(row.expires_ms) });
     }
+  }
+
+  #rows(nowMs: number) {
+    return this.#options.db.sql<{ kid: string; public_jwk: string; expires_ms: number }>`/* token.keys */
+      select kid, public_jwk, expires_ms from service_key
+      where service = ${this.#options.service} and expires_ms > ${nowMs} and approved_ms is not null
+      order by created_ms desc limit ${KEYS_MAX}`;
   }
 
   async #findOrMake(tx: Tx, nowMs: number): Promise<SigningKey> {

@@ -17,6 +17,7 @@ const RUNNING_MAX = 10_000;
 
 export class UploadHashes {
   readonly #running = new Lru<string, RunningHash>(RUNNING_MAX);
+  readonly #busy = new Set<string>();
 
   /** The hash of the first `offsetBytes` in this algorithm, undefined when it has to be computed again. */
   take(uploadId: string, algorithm: DigestAlgorithm, offsetBytes: number): Hasher | undefined {
@@ -32,5 +33,16 @@ export class UploadHashes {
 
   drop(uploadId: string): void {
     this.#running.delete(uploadId);
+  }
+
+  /** Runs `work` unless a request of this upload is under way in this process; then calls `refuse`, which throws. */
+  async exclusive<T>(uploadId: string, work: () => Promise<T>, refuse: () => never): Promise<T> {
+    if (this.#busy.has(uploadId)) refuse();
+    this.#busy.add(uploadId);
+    try {
+      return await work();
+    } finally {
+      this.#busy.delete(uploadId);
+    }
   }
 }

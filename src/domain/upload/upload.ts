@@ -6,13 +6,7 @@
 import type { App } from "../../app.ts";
 import { sizeBytes } from "../../config/units.ts";
 import { RegistryError } from "../../errors.ts";
-import {
-  createHasher,
-  type Digest,
-  type DigestAlgorithm,
-  digestAlgorithm,
-  type Hasher,
-} from "../../oci/digest.ts";
+import { createHasher, type Digest, type DigestAlgorithm, digestAlgorithm, type Hasher } from "../../oci/digest.ts";
 import type { ByteRange } from "../../oci/range.ts";
 import { formatUploadRange } from "../../oci/range.ts";
 import { blobKey } from "../../storage/paths.ts";
@@ -32,9 +26,11 @@ export interface UploadBody {
   readonly lengthBytes: number | undefined;
   /** Content-Range, when the client sent one. */
   readonly range: ByteRange | undefined;
+  /** Aborted when the connection is gone: a body without a length ends the same way whole or cut. */
+  readonly signal: AbortSignal | undefined;
 }
 
-const NO_BYTES: UploadBody = { stream: null, lengthBytes: 0, range: undefined };
+const NO_BYTES: UploadBody = { stream: null, lengthBytes: 0, range: undefined, signal: undefined };
 
 /** Starts a session. `algorithm` is what the client says it will name the blob by; a PUT may still name another. */
 export async function startUpload(
@@ -93,7 +89,7 @@ export async function requireUpload(
  * does not begin where the stored bytes end, with the session as usable as before.
  */
 export async function appendToUpload(app: UploadApp, session: UploadSession, body: UploadBody): Promise<UploadSession> {
-  return withUpload(session, async () => {
+  return withUpload(app, session, async () => {
     const { session: after, hasher } = await append(app, session, body, session.algorithm);
     if (hasher) app.uploadHashes.keep(session.id, hasher, after.offsetBytes);
     return after;
@@ -110,7 +106,7 @@ export async function finishUpload(
   digest: Digest,
   body: UploadBody = NO_BYTES,
 ): Promise<void> {
-  return withUpload(session, async () => {
+  return withUpload(app, session, async () => {
     const algorithm = digestAlgorithm(digest);
     const { session: full, hasher } = await append(app, session, body, algorithm);
     const actual = (hasher ?? (await rehash(app, full, algorithm))).digest();
@@ -127,7 +123,7 @@ export async function finishUpload(
 
 /** Ends a session and drops its bytes. */
 export async function cancelUpload(app: UploadApp, session: UploadSession): Promise<void> {
-  return withUpload(session, () => dropUpload(app, session));
+  return withUpload(app, session, () => dropUpload(app, session));
 }
 
 async function append(
@@ -164,7 +160,9 @@ async function append(
     stopTimer();
     return { session: { ...session, ...next }, hasher };
   } catch (error) {
-    await writer.abort().catch((cause: unknown) => app.log.warn("cannot undo a broken chunk", { error: String(cause) }));
+    await writer
+      .abort()
+      .catch((cause: unknown) => app.log.warn("cannot undo a broken chunk", { error: String(cause) }));
     throw error;
   }
 }
@@ -186,6 +184,9 @@ function requireRange(session: UploadSession, body: UploadBody): void {
 
 /** A connection that broke leaves fewer bytes than were announced: they are dropped, the session stays where it was. */
 function requireLength(session: UploadSession, body: UploadBody, received: number): void {
+  if (body.signal?.aborted) {
+    throw new RegistryError("size_invalid", { message: `the connection was cut after ${received} bytes` });
+  }
   const announced = body.range ? body.range.end - body.range.start + 1 : body.lengthBytes;
   if (announced === undefined || announced === received) return;
   throw new RegistryError("size_invalid", {
@@ -234,22 +235,14 @@ async function dropUpload(app: UploadApp, session: UploadSession): Promise<void>
   await app.db.tx((tx) => deleteUploadRow(tx, session.id));
 }
 
-/** Uploads with a request under way in this process. Two requests of one session cannot both append. */
-const busy = new Set<string>();
-
-async function withUpload<T>(session: UploadSession, work: () => Promise<T>): Promise<T> {
-  if (busy.has(session.id)) {
+/** Two requests of one session cannot both append: the second is told to look where the first one got to. */
+function withUpload<T>(app: UploadApp, session: UploadSession, work: () => Promise<T>): Promise<T> {
+  return app.uploadHashes.exclusive(session.id, work, () => {
     throw new RegistryError("range_invalid", {
       message: "another request of this upload is under way",
       headers: { Range: formatUploadRange(session.offsetBytes) },
     });
-  }
-  busy.add(session.id);
-  try {
-    return await work();
-  } finally {
-    busy.delete(session.id);
-  }
+  });
 }
 
 function tooLarge(size: number, limitBytes: number): RegistryError {

@@ -1,0 +1,115 @@
+/** Builds an App from a loaded config: the only place that picks implementations. Called by cli/ and workers. */
+
+import type { App } from "./app.ts";
+import { isPostgres } from "./config/db-uri.ts";
+import { type Config, ConfigError, type LoadedConfig } from "./config/load.ts";
+import type { Database } from "./db/db.ts";
+import { migrate } from "./db/migrate.ts";
+import { migrations } from "./db/migrations.ts";
+import { openDatabase } from "./db/open.ts";
+import { Lookup } from "./domain/lookup/lookup.ts";
+import { getOrMakeSetting } from "./domain/setting/setting.ts";
+import { TokenKeys } from "./domain/token/keys.ts";
+import { UploadHashes } from "./domain/upload/hashes.ts";
+import { LoginCache } from "./domain/user/login.ts";
+import { createPasswordHasher } from "./domain/user/password.ts";
+import { type Clock, systemClock } from "./lib/clock.ts";
+import { randomText } from "./lib/random.ts";
+import { createSecretBox } from "./lib/secret-box.ts";
+import { createLogger, type Logger, type LogLevel } from "./observe/logger.ts";
+import { createMetrics } from "./observe/metrics.ts";
+import type { StorageDriver } from "./storage/driver.ts";
+import { openLocalStorage } from "./storage/local.ts";
+import { type BlobStore, createBlobStore } from "./storage/placement.ts";
+
+export interface BootedApp extends App {
+  /** Flushes logs and closes the database. */
+  close(): Promise<void>;
+}
+
+const LEVELS: Record<string, LogLevel> = {
+  DEBUG: "debug",
+  INFO: "info",
+  WARNING: "warn",
+  WARN: "warn",
+  ERROR: "error",
+};
+
+export function bootLogger(config: Config, clock: Clock = systemClock): Logger {
+  const level = LEVELS[config.LOGGING_LEVEL.toUpperCase()] ?? "error";
+  return createLogger({ clock, level, format: process.stderr.isTTY ? "text" : "json" });
+}
+
+/** Opens database and stores, brings the schema up to date and wires the rest. Throws when something cannot be reached. */
+export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded.config)): Promise<BootedApp> {
+  const { config } = loaded;
+  const clock = systemClock;
+  const metrics = createMetrics();
+  const db = await bootDatabase(config, log);
+  try {
+    await migrate(db, migrations);
+    const storage = await bootStorage(config);
+    const databaseKey =
+      config.DATABASE_SECRET_KEY ?? (await getOrMakeSetting(db, "database_secret_key", () => randomText(64)));
+    const secrets = createSecretBox(databaseKey);
+    const app: App = {
+      config,
+      db,
+      storage,
+      log,
+      metrics,
+      clock,
+      secrets,
+      lookup: new Lookup({ db, config, clock, onAnswer: countAnswers(metrics) }),
+      passwords: createPasswordHasher(),
+      logins: new LoginCache(),
+      tokenKeys: new TokenKeys({
+        db,
+        secrets,
+        clock,
+        service: config.INSTANCE_SERVICE_KEY_SERVICE,
+        onRenewal: (success) => metrics.keyRenewals.inc({ success: success ? "True" : "False" }),
+      }),
+      uploadHashes: new UploadHashes(),
+      state: { draining: false },
+    };
+    return {
+      ...app,
+      async close() {
+        await db.close();
+        log.flush();
+      },
+    };
+  } catch (error) {
+    await db.close();
+    throw error;
+  }
+}
+
+/** Opens the database without touching its schema. */
+export function bootDatabase(config: Config, log: Logger): Promise<Database> {
+  const args = config.DB_CONNECTION_ARGS;
+  return openDatabase({ uri: config.DB_URI, ...(isPostgres(config.DB_URI) ? { connectionArgs: args } : {}), log });
+}
+
+/** Opens every engine that DISTRIBUTED_STORAGE_CONFIG names. */
+export async function bootStorage(config: Config): Promise<BlobStore> {
+  const drivers = new Map<string, StorageDriver>();
+  for (const [location, [kind, args]] of Object.entries(config.DISTRIBUTED_STORAGE_CONFIG)) {
+    if (kind !== "LocalStorage") {
+      const message = `the storage engine "${kind}" is not in this build yet; LocalStorage is`;
+      throw new ConfigError([{ key: `DISTRIBUTED_STORAGE_CONFIG.${location}`, message }]);
+    }
+    drivers.set(location, await openLocalStorage({ rootPath: args.storage_path }));
+  }
+  return createBlobStore(drivers, config.DISTRIBUTED_STORAGE_PREFERENCE);
+}
+
+/** Labelled children are looked up once: this is called several times in every pull. */
+function countAnswers(metrics: App["metrics"]): (type: "hit" | "miss") => void {
+  const children = {
+    hit: metrics.modelCache.labels({ type: "hit" }),
+    miss: metrics.modelCache.labels({ type: "miss" }),
+  };
+  return (type) => children[type].inc();
+}

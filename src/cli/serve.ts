@@ -1,0 +1,118 @@
+/**
+ * `berth serve`: boots the App, listens, and stops in order: no new connections, a bounded time for what runs, then the
+ * database.
+ */
+
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type BootedApp, boot, bootLogger } from "../boot.ts";
+import type { LoadedConfig } from "../config/load.ts";
+import { ensureAdmin } from "../domain/user/first-user.ts";
+import { createMetricsHandler } from "../http/metrics.ts";
+import { createHttp, type Listener, listen } from "../http/server.ts";
+import { VERSION } from "../version.ts";
+import { startMaintenance } from "../workers/maintenance.ts";
+import { complain, EXIT, type Invocation } from "./cli.ts";
+import { defaultAddress, type ListenAddress, parseListenAddress } from "./listen-address.ts";
+import { dataDirOf, loadFor, text } from "./load.ts";
+
+const HTTP_PORT = 8080;
+const HTTPS_PORT = 8443;
+const METRICS_PORT = 9091;
+/** How long running transfers may take to end after SIGTERM. */
+const DRAIN_MS = 25_000;
+
+export async function serve(invocation: Invocation): Promise<number> {
+  const processes = text(invocation.options.processes) ?? "1";
+  if (processes !== "1") return complain("berth serve: --processes above 1 is not in this build yet", EXIT.usage);
+  const loaded = loadFor(invocation);
+  const { config, tls } = loaded;
+  const version = config.FEATURE_LISTEN_IP_VERSION;
+  const address = addressOf(invocation, "listen", () => defaultAddress(version, tls ? HTTPS_PORT : HTTP_PORT), version);
+  const metricsAddress = addressOf(invocation, "metrics-listen", () => defaultAddress(version, METRICS_PORT), version);
+  if (address === "off") return complain("berth serve: --listen cannot be off", EXIT.usage);
+
+  const log = bootLogger(config);
+  const app = await boot(loaded, log);
+  const listeners: Listener[] = [];
+  try {
+    await makeAdmin(app, loaded, invocation);
+    await app.tokenKeys.signingKey();
+    const http = createHttp(app);
+    const main = listen((request, clientIp) => http.fetch(request, { clientIp }), { ...address, tls });
+    listeners.push(main);
+    const metrics =
+      metricsAddress === "off" ? undefined : listen(createMetricsHandler(app), { ...metricsAddress, tls: undefined });
+    if (metrics) listeners.push(metrics);
+    // Whoever started us reads the addresses from the first line.
+    log.info("listening", {
+      http: main.url,
+      metrics: metrics?.url ?? "off",
+      version: VERSION,
+      database: app.db.engine,
+    });
+    for (const warning of loaded.warnings) log.warn(warning);
+    log.flush();
+  } catch (error) {
+    for (const listener of listeners) await listener.cut();
+    await app.close();
+    throw error;
+  }
+  const stopMaintenance = startMaintenance(app);
+  const signal = await stopSignal();
+  log.info("stopping", { signal });
+  app.state.draining = true;
+  await stopMaintenance();
+  await drain(listeners, log);
+  await app.close();
+  return EXIT.ok;
+}
+
+function addressOf(
+  invocation: Invocation,
+  option: "listen" | "metrics-listen",
+  otherwise: () => ListenAddress,
+  version: LoadedConfig["config"]["FEATURE_LISTEN_IP_VERSION"],
+): ListenAddress | "off" {
+  const given = text(invocation.options[option]);
+  if (given === "off") return "off";
+  return given === undefined ? otherwise() : parseListenAddress(given, version);
+}
+
+/** The embedded default's first start: a superuser with a password that is shown once and kept for its owner. */
+async function makeAdmin(app: BootedApp, loaded: LoadedConfig, invocation: Invocation): Promise<void> {
+  if (!loaded.zeroConfig) return;
+  const made = await ensureAdmin(app, "admin", invocation.env.BERTH_ADMIN_PASSWORD);
+  if (!made?.generated) return;
+  const dataDir = dataDirOf(invocation);
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  const path = join(dataDir, "initial-admin-password");
+  writeFileSync(path, `${made.password}\n`, { mode: 0o600 });
+  chmodSync(path, 0o600);
+  process.stderr.write(`first start: user "admin" with password "${made.password}" (kept in ${path})\n`);
+}
+
+function stopSignal(): Promise<string> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      process.once(signal, () => {
+        // A second one means it: do not wait for anybody.
+        process.once(signal, () => process.exit(EXIT.failed));
+        resolve(signal);
+      });
+    }
+  });
+}
+
+async function drain(listeners: readonly Listener[], log: BootedApp["log"]): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<"late">((resolve) => {
+    timer = setTimeout(() => resolve("late"), DRAIN_MS);
+  });
+  const done = Promise.all(listeners.map((listener) => listener.drain())).then(() => "done" as const);
+  if ((await Promise.race([done, late])) === "late") {
+    log.warn("transfers were still running and have been cut", { afterMs: DRAIN_MS });
+    await Promise.all(listeners.map((listener) => listener.cut()));
+  }
+  clearTimeout(timer);
+}

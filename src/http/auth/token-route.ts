@@ -1,0 +1,67 @@
+/**
+ * /v2/auth: the token service. GET as Docker clients use it, POST in the OAuth2 form that containerd tries first. Source:
+ * quay-api reference, section 18; Docker's token specification.
+ */
+
+import type { App } from "../../app.ts";
+import type { Principal } from "../../domain/access/actor.ts";
+import { pathRules } from "../../domain/blob/blob.ts";
+import { parseScopes, type RequestedScope } from "../../domain/token/scope.ts";
+import { issueToken } from "../../domain/token/token.ts";
+import { login } from "../../domain/user/login.ts";
+import { RegistryError } from "../../errors.ts";
+import { readBody } from "../registry/body.ts";
+import { audienceOf } from "../registry/challenge.ts";
+import { basicPrincipal } from "./caller.ts";
+
+interface TokenContext {
+  readonly app: App;
+  readonly request: Request;
+  readonly query: URLSearchParams;
+}
+
+const FORM_BYTES_MAX = 64 * 1024;
+
+export async function tokenRoute({ app, request, query }: TokenContext): Promise<Response> {
+  const form = request.method === "POST" ? await readForm(request) : undefined;
+  const principal = form ? await formPrincipal(app, form) : await headerPrincipal(app, request);
+  const scopes = requestedScopes(app, (form ?? query).getAll("scope"));
+  if (!principal && (scopes.length === 0 || !app.config.FEATURE_ANONYMOUS_ACCESS)) {
+    throw new RegistryError("unauthorized", { message: "credentials are needed for a token without scope" });
+  }
+  // The audience is always us: what the client asked for as `service` is only compared by clients.
+  const issued = await issueToken(app, principal, audienceOf(app.config), scopes);
+  const body = {
+    token: issued.token,
+    access_token: issued.token,
+    expires_in: issued.expiresInSeconds,
+    issued_at: new Date(issued.issuedMs).toISOString(),
+    ...(form ? { scope: form.getAll("scope").join(" ") } : {}),
+  };
+  return new Response(JSON.stringify(body), {
+    headers: { "Content-Type": "application/json", "Cache-Control": "no-store" },
+  });
+}
+
+function requestedScopes(app: App, values: readonly string[]): RequestedScope[] {
+  return parseScopes(values, { ...pathRules(app.config), serverHostname: app.config.SERVER_HOSTNAME });
+}
+
+async function headerPrincipal(app: App, request: Request): Promise<Principal | undefined> {
+  const authorization = request.headers.get("authorization");
+  return authorization === null ? undefined : basicPrincipal(app, authorization);
+}
+
+async function formPrincipal(app: App, form: URLSearchParams): Promise<Principal> {
+  const grantType = form.get("grant_type");
+  if (grantType !== "password") {
+    throw new RegistryError("unsupported", {
+      message: `grant_type "${grantType ?? ""}" is not supported, use password or GET with Basic`,
+    });
+  }
+  return login(app, form.get("username") ?? "", form.get("password") ?? "");
+}
+
+async function readForm(request: Request): Promise<URLSearchParams> {
+  return new URLSearchParams(new TextDecoder().decode(await readBody(request, FORM_BYTES_MAX)));
+}

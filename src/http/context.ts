@@ -1,0 +1,29 @@
+/** What a handler knows of its request beside the App: made once per request, before routing. */
+
+import type { RequestOrigin } from "../domain/audit/audit.ts";
+
+/** Bindings that the server hands to Hono. */
+export interface ServerEnv {
+  Bindings: {
+    /** The address of the client's end of the connection. */
+    readonly clientIp: string | undefined;
+  };
+  Variables: {
+    requestId: string;
+    /** Name of the route for metrics; set by whoever recognises it. */
+    route: string;
+  };
+}
+
+export function requestOrigin(request: Request, clientIp: string | undefined): RequestOrigin {
+  return { ip: clientIp, userAgent: request.headers.get("user-agent")?.slice(0, 255) };
+}
+
+/** The path of a request as Bun hands it over, still encoded, and its query without the question mark. */
+export function splitUrl(url: string): { path: string; query: string } {
+  const pathStart = url.indexOf("/", url.indexOf("://") + 3);
+  if (pathStart === -1) return { path: "/", query: "" };
+  const queryStart = url.indexOf("?", pathStart);
+  if (queryStart === -1) return { path: url.slice(pathStart), query: "" };
+  return { path: url.slice(pathStart, queryStart), query: url.slice(queryStart + 1) };
+}

@@ -1,0 +1,38 @@
+/** The metrics port: /metrics in Prometheus' text form, alone on its own address as Quay's container has it. */
+
+import type { App } from "../app.ts";
+import { countRows } from "../domain/health/row-counts.ts";
+
+export function createMetricsHandler(app: App): (request: Request) => Promise<Response> {
+  let countedMs = Number.NEGATIVE_INFINITY;
+  const seen = { queries: 0, transactions: 0 };
+
+  /** Counting rows costs with the registry, so it is done as rarely as Quay does it. */
+  async function refreshRowCounts(): Promise<void> {
+    const nowMs = app.clock.nowMs();
+    if (nowMs - countedMs < app.config.GLOBAL_PROMETHEUS_STATS_FREQUENCY * 1000) return;
+    countedMs = nowMs;
+    const counts = await countRows(app.db);
+    app.metrics.userRows.set(counts.users);
+    app.metrics.robotRows.set(counts.robots);
+    app.metrics.orgRows.set(counts.organizations);
+    app.metrics.repositoryRows.set(counts.repositories);
+  }
+
+  function refreshDatabaseCounters(): void {
+    const { queries, transactions } = app.db.stats;
+    app.metrics.dbQueries.inc(queries - seen.queries);
+    app.metrics.dbTransactions.inc(transactions - seen.transactions);
+    seen.queries = queries;
+    seen.transactions = transactions;
+  }
+
+  return async function answer(request) {
+    if (new URL(request.url).pathname !== "/metrics") return new Response("metrics are at /metrics\n", { status: 404 });
+    // A database that is away must not take the metrics with it: they are how one sees it.
+    await refreshRowCounts().catch((error: unknown) => app.log.warn("cannot count rows", { error: String(error) }));
+    refreshDatabaseCounters();
+    const { registry } = app.metrics;
+    return new Response(await registry.metrics(), { headers: { "Content-Type": registry.contentType } });
+  };
+}

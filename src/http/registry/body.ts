@@ -1,0 +1,46 @@
+/** Request bodies: small ones whole under a bound, large ones as the stream and what the headers say of it. */
+
+import type { UploadBody } from "../../domain/upload/upload.ts";
+import { RegistryError } from "../../errors.ts";
+import { parseContentRange } from "../../oci/range.ts";
+
+/** The whole body, at most `maxBytes`. Throws `manifest_too_large` as soon as more is announced or arrives. */
+export async function readBody(request: Request, maxBytes: number): Promise<Uint8Array> {
+  const announced = contentLength(request);
+  if (announced !== undefined && announced > maxBytes) throw tooLarge(maxBytes, announced);
+  if (!request.body) return new Uint8Array();
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of request.body as ReadableStream<Uint8Array>) {
+    size += chunk.length;
+    if (size > maxBytes) throw tooLarge(maxBytes, size);
+    chunks.push(chunk);
+  }
+  if (announced !== undefined && announced !== size) {
+    throw new RegistryError("size_invalid", { message: `received ${size} bytes of ${announced}` });
+  }
+  return chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks);
+}
+
+/** The body of an upload request. Throws `range_invalid` for a `Content-Range` that is none. */
+export function uploadBody(request: Request): UploadBody {
+  const lengthBytes = contentLength(request);
+  return {
+    stream: lengthBytes === 0 ? null : (request.body as ReadableStream<Uint8Array> | null),
+    lengthBytes,
+    range: parseContentRange(request.headers.get("content-range")),
+    signal: request.signal,
+  };
+}
+
+export function contentLength(request: Request): number | undefined {
+  const header = request.headers.get("content-length");
+  return header === null ? undefined : Number(header);
+}
+
+function tooLarge(maxBytes: number, sizeBytes: number): RegistryError {
+  return new RegistryError("manifest_too_large", {
+    message: `the manifest has ${sizeBytes} bytes or more, at most ${maxBytes} are taken`,
+    detail: { max_allowed: maxBytes },
+  });
+}

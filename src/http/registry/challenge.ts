@@ -1,0 +1,37 @@
+/** The `WWW-Authenticate` challenge of /v2: where to get a token and for what. Source: quay-api reference, section 18. */
+
+import type { Config } from "../../config/schema.ts";
+import type { V2Route } from "../../oci/path.ts";
+
+/** Audience of tokens where no SERVER_HOSTNAME is set: clients repeat what the challenge says. */
+const SERVICE_DEFAULT = "berth";
+
+/** What tokens are for: SERVER_HOSTNAME. */
+export function audienceOf(config: Config): string {
+  return config.SERVER_HOSTNAME ?? SERVICE_DEFAULT;
+}
+
+/**
+ * Root of this registry's URLs. Without SERVER_HOSTNAME it is whatever name the client used, so that the embedded default
+ * works by any address.
+ */
+export function baseUrl(config: Config, request: Request): string {
+  if (config.SERVER_HOSTNAME !== undefined) return `${config.PREFERRED_URL_SCHEME}://${config.SERVER_HOSTNAME}`;
+  return new URL(request.url).origin;
+}
+
+/** The scope is named whether or not the repository exists: it is the client's own words. */
+export function challengeOf(config: Config, request: Request, route: V2Route | undefined): string {
+  let challenge = `Bearer realm="${baseUrl(config, request)}/v2/auth",service="${audienceOf(config)}"`;
+  const name = route && "name" in route ? route.name : undefined;
+  // Only what can stand between quotes: another name is refused anyway.
+  if (name !== undefined && /^[a-z0-9._/-]+$/.test(name)) {
+    challenge += `,scope="repository:${name}:${actionsFor(request.method)}"`;
+  }
+  return challenge;
+}
+
+function actionsFor(method: string): string {
+  if (method === "GET" || method === "HEAD") return "pull";
+  return method === "DELETE" ? "pull,push,delete" : "pull,push";
+}

@@ -1,0 +1,18 @@
+/** /v2/<name>/tags/list, sorted and paged. Spec: distribution-spec "Listing Tags". */
+
+import { listTags } from "../../domain/tag/tag.ts";
+import { linkHeader } from "../../oci/page.ts";
+import { pageOf } from "./paging.ts";
+import type { MethodTable, RepositoryContext } from "./routes.ts";
+
+export const tagRoutes: MethodTable<"tags"> = { GET: { needs: "pull", handle: listTagsRoute } };
+
+async function listTagsRoute({ app, repository, query }: RepositoryContext<"tags">): Promise<Response> {
+  const page = pageOf(app, query);
+  const { names, more } = await listTags(app, repository, page);
+  const headers: Record<string, string> = { "Content-Type": "application/json" };
+  if (more) {
+    headers.Link = linkHeader(`/v2/${repository.path}/tags/list`, { n: page.limit, last: names.at(-1) });
+  }
+  return new Response(JSON.stringify({ name: repository.path, tags: names }), { headers });
+}

@@ -1,0 +1,144 @@
+/**
+ * The HTTP surface: one Hono app behind Bun.serve. It mounts /v2, the health routes and /api/v1, and notes every request.
+ * Addresses, TLS and stopping are here too; what the routes do is not.
+ */
+
+import { Hono } from "hono";
+import type { App } from "../app.ts";
+import type { TlsFiles } from "../config/files.ts";
+import { Health } from "../domain/health/health.ts";
+import { TokenVerifier } from "../domain/token/token.ts";
+import { userInitializeRoute } from "./api/user-initialize.ts";
+import { type ServerEnv, splitUrl } from "./context.ts";
+import { healthRoute } from "./health.ts";
+import { createAccessLog } from "./middleware/access-log.ts";
+import { createRegistryRouter } from "./registry/router.ts";
+
+/** A request id from a proxy in front is kept when it cannot do harm in a log. */
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
+
+/** The whole of Berth's HTTP as one Hono app. */
+export function createHttp(app: App): Hono<ServerEnv> {
+  const http = new Hono<ServerEnv>({ getPath: (request) => splitUrl(request.url).path });
+  const note = createAccessLog(app);
+  const registry = createRegistryRouter(app, new TokenVerifier());
+  const health = new Health(app);
+
+  async function answerRegistry(request: Request, env: ServerEnv["Bindings"]): Promise<Response> {
+    const startedMs = performance.now();
+    const requestId = requestIdOf(request);
+    const { clientIp } = env;
+    const { response, route, username } = await registry({ request, clientIp, requestId });
+    response.headers.set("X-Request-Id", requestId);
+    note({ request, response, requestId, route, clientIp, username, startedMs });
+    return response;
+  }
+
+  http.all("/v2", (c) => answerRegistry(c.req.raw, c.env));
+  http.all("/v2/*", (c) => answerRegistry(c.req.raw, c.env));
+
+  http.use("*", async (c, next) => {
+    const startedMs = performance.now();
+    const requestId = requestIdOf(c.req.raw);
+    c.set("requestId", requestId);
+    c.set("route", "unknown");
+    await next();
+    c.res.headers.set("X-Request-Id", requestId);
+    const { clientIp } = c.env;
+    note({
+      request: c.req.raw,
+      response: c.res,
+      requestId,
+      route: c.get("route"),
+      clientIp,
+      username: undefined,
+      startedMs,
+    });
+  });
+  for (const path of ["/health", "/health/*", "/status"]) {
+    http.get(path, async (c, next) => {
+      const response = await healthRoute(app, health, c.req.raw, c.req.path);
+      if (!response) return next();
+      c.set("route", "health");
+      return response;
+    });
+  }
+  http.get("/_internal_ping", (c) => c.text("true"));
+  http.get("/keys/services/:service/keys", async (c) => {
+    c.set("route", "keys");
+    return c.req.param("service") === app.tokenKeys.issuer
+      ? c.json({ keys: await app.tokenKeys.publicKeys() })
+      : c.notFound();
+  });
+  http.post("/api/v1/user/initialize", async (c) => {
+    c.set("route", "user_initialize");
+    return (await userInitializeRoute(app, c.req.raw)) ?? c.notFound();
+  });
+  http.get("/", (c) => c.text("Berth: an OCI container registry. Images are at /v2/, health at /health/instance.\n"));
+  http.notFound((c) => c.json({ message: "there is nothing at this path", path: c.req.path.slice(0, 255) }, 404));
+  return http;
+}
+
+function requestIdOf(request: Request): string {
+  const given = request.headers.get("x-request-id");
+  return given !== null && REQUEST_ID.test(given) ? given : crypto.randomUUID();
+}
+
+export interface ListenOptions {
+  /** Without brackets; "::" listens on both families, with `ipv6Only` on IPv6 alone. */
+  hostname: string;
+  /** 0 picks a free one. */
+  port: number;
+  ipv6Only: boolean;
+  tls: TlsFiles | undefined;
+}
+
+export interface Listener {
+  readonly url: string;
+  /** Takes no new connections and resolves when the running requests are done. */
+  drain(): Promise<void>;
+  /** Cuts what is left. */
+  cut(): Promise<void>;
+}
+
+/** Bodies have no bound of their own: each route bounds what it reads. Bun's default would stop layers at 128 MiB. */
+const BODY_BYTES_MAX = 2 ** 50;
+/** A connection on which nothing moves for this long is dropped: a stalled client must not hold its upload for ever. */
+const IDLE_SECONDS = 120;
+
+/** Starts listening. Throws when the address is taken or cannot be had. */
+export function listen(
+  handle: (request: Request, clientIp: string | undefined) => Response | Promise<Response>,
+  options: ListenOptions,
+): Listener {
+  const server = Bun.serve({
+    hostname: options.hostname,
+    port: options.port,
+    ipv6Only: options.ipv6Only,
+    maxRequestBodySize: BODY_BYTES_MAX,
+    idleTimeout: IDLE_SECONDS,
+    ...(options.tls ? { tls: tlsOptions(options.tls) } : {}),
+    fetch(request, self) {
+      return handle(request, self.requestIP(request)?.address);
+    },
+    error() {
+      return new Response("internal error\n", { status: 500 });
+    },
+  });
+  const host = options.hostname.includes(":") ? `[${options.hostname}]` : options.hostname;
+  return {
+    url: `${options.tls ? "https" : "http"}://${host}:${server.port}`,
+    drain: () => server.stop(false),
+    cut: () => server.stop(true),
+  };
+}
+
+function tlsOptions(tls: TlsFiles) {
+  return {
+    cert: Bun.file(tls.certPath),
+    key: Bun.file(tls.keyPath),
+    minVersion: tls.minVersion,
+    maxVersion: tls.maxVersion,
+    ...(tls.ciphers === undefined ? {} : { ciphers: tls.ciphers }),
+  };
+}
