@@ -3,7 +3,7 @@
 import { bootDatabase, bootLogger, bootStorage } from "../boot.ts";
 import type { Config } from "../config/load.ts";
 import { schemaVersion } from "../db/migrate.ts";
-import { EXIT, type Invocation } from "./cli.ts";
+import { EXIT, type Invocation } from "./invocation.ts";
 import { loadFor } from "./load.ts";
 
 const PING_TIMEOUT_MS = 5000;

@@ -3,17 +3,7 @@
 import { type ParseArgsOptionsConfig, parseArgs } from "node:util";
 import { ConfigError } from "../config/load.ts";
 import { RegistryError } from "../errors.ts";
-
-/** As in sysexits.h, so that service managers can tell a wrong config from a crash. */
-export const EXIT = { ok: 0, failed: 1, usage: 64, unavailable: 69, config: 78 } as const;
-
-export type Environment = Readonly<Record<string, string | undefined>>;
-
-export interface Invocation {
-  readonly options: Readonly<Record<string, string | boolean | undefined>>;
-  readonly positionals: readonly string[];
-  readonly env: Environment;
-}
+import { complain, type Environment, EXIT, type Invocation } from "./invocation.ts";
 
 interface Command {
   readonly summary: string;
@@ -96,11 +86,6 @@ function explain(name: string, error: unknown): number {
   const cause = error instanceof Error && error.cause instanceof Error ? ` (${error.cause.message})` : "";
   const code = error instanceof RegistryError && error.code === "unavailable" ? EXIT.unavailable : EXIT.failed;
   return complain(`berth ${name}: ${message}${cause}`, code);
-}
-
-export function complain(text: string, code: number): number {
-  process.stderr.write(`${text}\n`);
-  return code;
 }
 
 function usage(code: number): number {

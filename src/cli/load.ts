@@ -1,7 +1,7 @@
 /** What every command does first: load the config and say what is odd about it. */
 
 import { type LoadedConfig, loadConfig } from "../config/load.ts";
-import type { Invocation } from "./cli.ts";
+import type { Invocation } from "./invocation.ts";
 
 const DATA_DEFAULT = "berth-data";
 

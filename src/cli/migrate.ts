@@ -3,7 +3,7 @@
 import { bootDatabase, bootLogger } from "../boot.ts";
 import { migrate } from "../db/migrate.ts";
 import { migrations } from "../db/migrations.ts";
-import { EXIT, type Invocation } from "./cli.ts";
+import { EXIT, type Invocation } from "./invocation.ts";
 import { loadFor } from "./load.ts";
 
 export async function migrateCommand(invocation: Invocation): Promise<number> {

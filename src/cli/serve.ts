@@ -12,7 +12,7 @@ import { createMetricsHandler } from "../http/metrics.ts";
 import { createHttp, type Listener, listen } from "../http/server.ts";
 import { VERSION } from "../version.ts";
 import { startMaintenance } from "../workers/maintenance.ts";
-import { complain, EXIT, type Invocation } from "./cli.ts";
+import { complain, EXIT, type Invocation } from "./invocation.ts";
 import { defaultAddress, type ListenAddress, parseListenAddress } from "./listen-address.ts";
 import { dataDirOf, loadFor, text } from "./load.ts";
 

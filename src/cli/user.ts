@@ -19,7 +19,7 @@ import {
 } from "../domain/user/account.ts";
 import { randomText } from "../lib/random.ts";
 import { parsePassword, parseRepositoryPath, parseRobotName } from "../oci/names.ts";
-import { complain, EXIT, type Invocation } from "./cli.ts";
+import { complain, EXIT, type Invocation } from "./invocation.ts";
 import { loadFor, text } from "./load.ts";
 
 const USAGE = `usage: berth user COMMAND [--config PATH] [--data DIR]

@@ -50,9 +50,9 @@ export function createLogger(options: LoggerOptions): Logger {
     if (RANK[level] < minRank) return;
     const time = new Date(options.clock.nowMs()).toISOString();
     pending += options.format === "json" ? jsonLine(time, level, msg, fields) : textLine(time, level, msg, fields);
-    if (level !== "debug" && level !== "info") return flush();
-    if (pending.length >= BATCH_CHARS) return flush();
-    timer ??= setTimeout(flush, FLUSH_MS);
+    const isUrgent = level === "warn" || level === "error" || pending.length >= BATCH_CHARS;
+    if (isUrgent) flush();
+    else timer ??= setTimeout(flush, FLUSH_MS);
   }
 
   return {

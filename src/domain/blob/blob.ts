@@ -48,7 +48,8 @@ const MOUNT_CANDIDATES_MAX = 20;
 
 /**
  * Links a blob the caller may read elsewhere into `target`. False when there is none such: whether the blob or the
- * repository does not exist, or may not be read, is not told. Spec: distribution-spec "Mounting a blob".
+ * repository does not exist, or may not be read, is not told. When the account may read it and only the token does not say
+ * so, throws `unauthorized` with the scope to ask for. Spec: distribution-spec "Mounting a blob".
  */
 export async function mountBlob(
   app: BlobApp,
@@ -101,8 +102,7 @@ async function findReadable(
 ): Promise<RepositoryFacts | undefined> {
   const paths = await listRepositoriesWithBlob(app.db, digest, target.namespaceId, MOUNT_CANDIDATES_MAX);
   for (const path of paths) {
-    // A token names the repositories it is for; without `from` the account's own rights are what counts.
-    const found = await readable(app, { ...caller, grants: undefined }, path);
+    const found = await readable(app, caller, path);
     if (found) return found;
   }
   return undefined;
@@ -113,7 +113,15 @@ async function readable(app: BlobApp, caller: Caller, path: string): Promise<Rep
   const repository = parsed && (await app.lookup.repository(parsed.path));
   if (!repository) return undefined;
   const role = await app.lookup.role(caller.principal, repository);
-  return decide(app.config, caller, repository, role, "pull").allowed ? repository : undefined;
+  const decision = decide(app.config, caller, repository, role, "pull");
+  if (decision.rule === "token-scope" && decision.mayKnow) {
+    const scope = `repository:${repository.path}:pull`;
+    throw new RegistryError("unauthorized", {
+      message: "the token does not cover the source of the mount",
+      detail: { scope },
+    });
+  }
+  return decision.allowed ? repository : undefined;
 }
 
 /** A name that cannot be one is just not there: a failed mount is an upload, never an error. */

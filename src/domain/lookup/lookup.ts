@@ -155,8 +155,8 @@ export class Lookup {
 
   #drop(keys: readonly string[] | undefined): void {
     this.#changes++;
-    if (keys === undefined || keys.includes(EVERYTHING)) return this.#dropAll();
-    for (const key of keys) {
+    if (keys === undefined || keys.includes(EVERYTHING)) this.#dropAll();
+    for (const key of keys ?? []) {
       const [kind, id = "", ...rest] = key.split(":");
       if (kind === "repo") this.#dropRepository(Number(id), key);
       else if (kind === "ref") this.#manifests.delete(`${this.#generation(Number(id))}:${rest.join(":")}`);

@@ -96,7 +96,7 @@ async function findKnown(app: LoginApp, key: string): Promise<Principal | undefi
 async function checkUser(app: LoginApp, name: string, password: string): Promise<Account> {
   const byName = await findAccount(app.db, name);
   const account = byName ?? (name.includes("@") ? await findUserByEmail(app.db, name) : undefined);
-  if (!account || account.kind !== "user" || account.passwordHash === undefined) {
+  if (account?.kind !== "user" || account.passwordHash === undefined) {
     await app.passwords.verifyNothing(password);
     throw wrong();
   }
@@ -141,7 +141,7 @@ async function checkRobot(app: LoginApp, name: string, token: string): Promise<A
   }
   if (app.config.ROBOTS_DISALLOW && !app.config.ROBOTS_WHITELIST.includes(name)) throw unknown();
   const account = await findAccount(app.db, name);
-  if (!account || account.kind !== "robot" || account.tokenEncrypted === undefined) throw unknown();
+  if (account?.kind !== "robot" || account.tokenEncrypted === undefined) throw unknown();
   if (!sameSecret(app.secrets.open(account.tokenEncrypted), token)) throw unknown();
   if (!account.enabled) throw disabled();
   return account;

@@ -20,13 +20,22 @@ export function baseUrl(config: Config, request: Request): string {
   return new URL(request.url).origin;
 }
 
-/** The scope is named whether or not the repository exists: it is the client's own words. */
-export function challengeOf(config: Config, request: Request, route: V2Route | undefined): string {
+/**
+ * The scope is named whether or not the repository exists: it is the client's own words. `further` is one more scope that
+ * the request needs.
+ */
+export function challengeOf(
+  config: Config,
+  request: Request,
+  route: V2Route | undefined,
+  further: string | undefined,
+): string {
   let challenge = `Bearer realm="${baseUrl(config, request)}/v2/auth",service="${audienceOf(config)}"`;
   const name = route && "name" in route ? route.name : undefined;
   // Only what can stand between quotes: another name is refused anyway.
   if (name !== undefined && /^[a-z0-9._/-]+$/.test(name)) {
-    challenge += `,scope="repository:${name}:${actionsFor(request.method)}"`;
+    const scope = `repository:${name}:${actionsFor(request.method)}`;
+    challenge += `,scope="${further === undefined ? scope : `${scope} ${further}`}"`;
   }
   return challenge;
 }

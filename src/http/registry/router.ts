@@ -72,7 +72,8 @@ export function createRegistryRouter(
     } catch (thrown) {
       const error = toRegistryError(thrown);
       if (thrown !== error || error.code === "unavailable") logFault(app, input, thrown);
-      const challenge = route?.kind === "token" ? undefined : challengeOf(app.config, request, route);
+      const further = typeof error.detail.scope === "string" ? error.detail.scope : undefined;
+      const challenge = route?.kind === "token" ? undefined : challengeOf(app.config, request, route, further);
       const response = renderRegistryError(error, challenge, isHead);
       return { response, route: route?.kind ?? "invalid", username: caller.principal?.username };
     }
@@ -102,11 +103,16 @@ async function dispatch(table: RouteTable, context: RegistryContext): Promise<Re
   if (!("name" in route)) throw new Error(`route ${route.kind} needs ${entry.needs} but has no repository in its path`);
   const parsed = parseRepositoryPath(route.name, pathRules(app.config));
   if (entry.needs === "upload") return entry.handle({ ...context, parsed });
-  const repository =
-    entry.needs === "creates"
-      ? await requireRepositoryForPush(app, caller, parsed, origin)
-      : await requireRepository(app, caller, parsed, entry.needs);
-  return entry.handle({ ...context, repository });
+  if (entry.needs === "creates") {
+    return entry.handle({ ...context, repository: await requireRepositoryForPush(app, caller, parsed, origin) });
+  }
+  try {
+    return await entry.handle({ ...context, repository: await requireRepository(app, caller, parsed, entry.needs) });
+  } catch (error) {
+    const isAbsent = error instanceof RegistryError && error.code === "name_unknown";
+    if (!isAbsent || !entry.whenAbsent) throw error;
+    return entry.whenAbsent(context);
+  }
 }
 
 /** Valid credentials, or a token; an anonymous token only where anonymous access is on. */

@@ -45,9 +45,12 @@ export type Needs = RegistryAction | "creates" | "upload" | "caller" | "none";
 
 export type RouteEntry<Kind extends RouteKind> =
   | {
-      readonly needs: RegistryAction | "creates";
+      readonly needs: RegistryAction;
       handle(context: RepositoryContext<Kind>): Promise<Response>;
+      /** Answers for a repository that does not exist, to those who may know that; otherwise it is `name_unknown`. */
+      whenAbsent?(context: RegistryContext<Kind>): Response;
     }
+  | { readonly needs: "creates"; handle(context: RepositoryContext<Kind>): Promise<Response> }
   | {
       readonly needs: "upload";
       handle(context: RegistryContext<Kind> & { parsed: ParsedRepositoryPath }): Promise<Response>;
