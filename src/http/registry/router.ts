@@ -95,7 +95,6 @@ async function dispatch(table: RouteTable, context: RegistryContext): Promise<Re
     requireCaller(app, caller);
     throw methodNotAllowed(request.method, Object.keys(methods));
   }
-  if (entry.needs === "none") return entry.handle(context);
   if (entry.needs === "caller") {
     requireCaller(app, caller);
     return entry.handle(context);

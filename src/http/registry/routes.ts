@@ -38,10 +38,11 @@ export interface RepositoryContext<Kind extends RouteKind = RouteKind> extends R
  * - an action: the caller must be allowed it on the repository in the path, which must exist;
  * - `creates`: as push, but a missing repository is created if the caller may;
  * - `upload`: the session in the path must be the caller's own;
- * - `caller`: anybody with valid credentials or a valid token, an anonymous one too;
- * - `none`: decides for itself (only the token service).
+ * - `caller`: anybody with valid credentials or a valid token, an anonymous one too.
+ *
+ * The token service, which makes tokens out of credentials, stands outside this table.
  */
-export type Needs = RegistryAction | "creates" | "upload" | "caller" | "none";
+export type Needs = RegistryAction | "creates" | "upload" | "caller";
 
 export type RouteEntry<Kind extends RouteKind> =
   | {
@@ -55,12 +56,12 @@ export type RouteEntry<Kind extends RouteKind> =
       readonly needs: "upload";
       handle(context: RegistryContext<Kind> & { parsed: ParsedRepositoryPath }): Promise<Response>;
     }
-  | { readonly needs: "caller" | "none"; handle(context: RegistryContext<Kind>): Promise<Response> };
+  | { readonly needs: "caller"; handle(context: RegistryContext<Kind>): Promise<Response> };
 
 export type MethodTable<Kind extends RouteKind> = Partial<Record<Method, RouteEntry<Kind>>>;
 export type RouteTable = { readonly [Kind in Exclude<RouteKind, "token" | "unknown">]: MethodTable<Kind> };
 
-const NEEDS: ReadonlySet<string> = new Set<Needs>(["pull", "push", "delete", "creates", "upload", "caller", "none"]);
+const NEEDS: ReadonlySet<string> = new Set<Needs>(["pull", "push", "delete", "creates", "upload", "caller"]);
 
 /** All of /v2 but the token service. Throws when a row declares no need. */
 export function buildRoutes(): RouteTable {
