@@ -42,7 +42,7 @@ export const quickSettings: Settings = {
   ...fullSettings,
   quick: true,
   seconds: 1,
-  blobBytes: 128 * mib,
+  blobBytes: 64 * mib,
   memoryPushes: 8,
   memoryPushBytes: 64 * mib,
   memoryPeerPushBytes: 32 * mib,

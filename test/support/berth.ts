@@ -89,7 +89,10 @@ export async function startBerth(options: BerthOptions = {}): Promise<BerthServe
       },
       name: "berth",
     });
-    const line = await child.waitForLine(isListening, startTimeoutMs);
+    const line = await child.waitForLine(isListening, startTimeoutMs).catch(async (error: unknown) => {
+      await child.kill();
+      throw error;
+    });
     return { child, ...parseAddresses(line) };
   };
 
