@@ -3,7 +3,7 @@
  * the addresses from its first log line. `TEST_DB=postgres` puts its metadata on a fresh PostgreSQL database.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { type Memory, startProcess } from "./process.ts";
 import { makeTempDir } from "./temp-dir.ts";
 
@@ -62,7 +62,7 @@ export async function startBerth(options: BerthOptions = {}): Promise<BerthServe
   const adminPassword = options.adminPassword ?? defaultAdminPassword;
   const database = await chooseDatabase(options.database);
   const binary = options.binary ?? process.env.TEST_BERTH_BINARY;
-  const command = binary ? [binary] : [process.execPath, mainFile];
+  const command = binary ? [resolve(binary)] : [process.execPath, mainFile];
   const configArgs = options.config === undefined ? [] : writeConfig(dir.path, options.config, database);
 
   const launch = async (listen: string) => {
@@ -96,7 +96,10 @@ export async function startBerth(options: BerthOptions = {}): Promise<BerthServe
     return { child, ...parseAddresses(line) };
   };
 
-  let current = await launch(options.listen ?? "127.0.0.1:0");
+  let current = await launch(options.listen ?? "127.0.0.1:0").catch((error: unknown) => {
+    dir.remove();
+    throw error;
+  });
   let earlierLogs = "";
   const shutDown = () => current.child.stop(startTimeoutMs);
   const firstUrl = () => current.urls[0] ?? "";

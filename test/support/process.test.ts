@@ -1,6 +1,7 @@
 /** The process runner against real children, and the registry client against a real registry without our own code. */
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { startDockerRegistry } from "./docker-registry.ts";
 import { listeningPorts, processTree, runProcess, startProcess } from "./process.ts";
 import { describeResponse, digestOf, RegistryClient } from "./registry-client.ts";
@@ -29,6 +30,19 @@ test("a child that ignores SIGTERM is killed after the bound, and its children w
   await child.stop(200);
   await Bun.sleep(50);
   expect(tree.filter(isRunning)).toEqual([]);
+});
+
+test("a child ends with the process that started it, even when that one is killed", async () => {
+  const code = `import { startProcess } from ${JSON.stringify(join(import.meta.dir, "process.ts"))};
+    console.log("child " + startProcess({ command: "sleep", args: ["60"] }).pid);`;
+  const parent = startProcess({ command: bun, args: ["-e", `${code}; setInterval(() => {}, 1000);`] });
+  const child = Number((await parent.waitForLine(/^child \d+$/)).slice("child ".length));
+  expect(isRunning(child)).toBe(true);
+  process.kill(parent.pid, "SIGKILL");
+  await parent.exited;
+  await Bun.sleep(100);
+  expect(isRunning(child)).toBe(false);
+  expect(() => startProcess({ command: "no-such-program" })).toThrow(`"no-such-program" is no program`);
 });
 
 test("a child that ends too early is reported with its output", async () => {

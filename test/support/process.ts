@@ -53,10 +53,18 @@ process.on("exit", () => {
   for (const child of running) signalTree(child.pid);
 });
 
-/** Starts a program. Throws when it cannot be executed at all. */
+/**
+ * The exit handler does not run in `bun test` nor when the runner itself is killed, so where util-linux is there the
+ * kernel is asked to end the child with its parent. setpriv replaces itself by the program: the pid is the program's own.
+ */
+const setpriv = Bun.which("setpriv");
+const dieWithParent = setpriv === null ? [] : [setpriv, "--pdeathsig", "KILL", "--"];
+
+/** Starts a program. Throws when there is none of that name. */
 export function startProcess(options: StartOptions): RunningProcess {
   const name = options.name ?? options.command;
-  const child = Bun.spawn([options.command, ...(options.args ?? [])], {
+  if (Bun.which(options.command) === null) throw new Error(`"${options.command}" is no program that can be executed`);
+  const child = Bun.spawn([...dieWithParent, options.command, ...(options.args ?? [])], {
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     env: { ...process.env, ...options.env },
     stdin: "ignore",
