@@ -1,15 +1,14 @@
 /**
- * A page of 100 out of the middle of a long list: tags of one repository, repositories of the catalog. First of a short
- * list, then of a long one on the same store: the cost must follow the page and not the total.
+ * A page of 100 out of the middle of a long list: tags of one repository, repositories of the catalog. Of a short
+ * list and of a long one, on two stores in turn: the cost must follow the page and not the total.
  */
 import { pullScope } from "../../support/registry-client.ts";
 import { makeTempDir } from "../../support/temp-dir.ts";
-import { type BenchServer, berth, namespace, startBerthServer } from "../contenders.ts";
+import { type BenchServer, berth, type Contender, namespace, startBerthServer } from "../contenders.ts";
 import { loadRequests } from "../load/requests.ts";
-import { below, type Cell, median, type Row, type Target } from "../report.ts";
+import { below, type Row, type Target } from "../report.ts";
 import { seedRepositories, seedTags } from "../seed.ts";
-import type { Settings } from "../settings.ts";
-import type { Workload } from "../workload.ts";
+import { takeTurns, type Workload, withSeats } from "../workload.ts";
 
 const repository = `${namespace}/tagged`;
 const pageSize = 100;
@@ -40,58 +39,62 @@ export const listPages: Workload = {
   name: "lists",
   run: async ({ settings, contenders }) => {
     if (!contenders.includes(berth)) return [];
-    const dir = makeTempDir("bench-lists");
+    const stores = [settings.listSmall, settings.listLarge].map((total) => ({
+      total,
+      dir: makeTempDir("bench-lists"),
+    }));
     try {
-      await withServer(dir.path, async (server) => {
-        const image = await server.client.pushImage(repository, "t000001");
-        if (image.response.status !== 201) throw new Error(`the push was answered ${image.response.status}`);
-      });
-      const cells = new Map<List, Row["cells"]>(lists.map((list) => [list, {}]));
-      for (const total of [settings.listSmall, settings.listLarge]) {
-        seedTags(dir.path, repository, total);
-        seedRepositories(dir.path, namespace, total);
-        await withServer(dir.path, async (server) => {
-          for (const list of lists) {
-            const cell = await measure(server, list, total, settings);
-            Object.assign(cells.get(list) ?? {}, { [`berth, ${total.toLocaleString("en-US")}`]: cell });
-          }
-        });
+      for (const { total, dir } of stores) await makeStore(dir.path, total);
+      const totals = new Map(stores.map(({ total }) => [serverName(total), total]));
+      const rows: Row[] = [];
+      for (const list of lists) {
+        const prepare = (server: BenchServer) => prepareLoad(server, list, totals.get(server.name) ?? 0);
+        const servers = stores.map(({ total, dir }) => storeContender(dir.path, total));
+        const cells = await withSeats(servers, prepare, (seats) =>
+          takeTurns(seats, { measured: settings.rounds, warmUps: 1 }, async (_, load, round) => {
+            const seconds = round < 0 ? 1 : Math.max(1, Math.floor(settings.seconds / 2));
+            const figures = await loadRequests({ ...load, connections, seconds });
+            return { figure: figures.perSecond, p50Ms: figures.p50Ms, p99Ms: figures.p99Ms };
+          }),
+        );
+        rows.push(toRow(list, cells));
       }
-      return lists.map((list) => toRow(list, cells.get(list) ?? {}));
+      return rows;
     } finally {
-      dir.remove();
+      for (const { dir } of stores) dir.remove();
     }
   },
 };
 
-/** Runs work against a Berth on SQLite in `dataDir`, which stays when the server stops. */
-async function withServer(dataDir: string, work: (server: BenchServer) => Promise<void>): Promise<void> {
+/** A store with `total` tags in one repository and `total` repositories. */
+async function makeStore(dataDir: string, total: number): Promise<void> {
   const server = await startBerthServer({ dataDir, database: "sqlite" });
   try {
-    await work(server);
+    const image = await server.client.pushImage(repository, "t000001");
+    if (image.response.status !== 201) throw new Error(`the push was answered ${image.response.status}`);
   } finally {
     await server.stop();
   }
+  seedTags(dataDir, repository, total);
+  seedRepositories(dataDir, namespace, total);
 }
 
-async function measure(server: BenchServer, list: List, total: number, settings: Settings): Promise<Cell> {
+function serverName(total: number): string {
+  return `berth, ${total.toLocaleString("en-US")}`;
+}
+
+function storeContender(dataDir: string, total: number): Contender {
+  const name = serverName(total);
+  const start = async () => ({ ...(await startBerthServer({ dataDir, database: "sqlite" })), name });
+  return { name, note: berth.note, start };
+}
+
+async function prepareLoad(server: BenchServer, list: List, total: number) {
   const authorization = await server.client.authorize(list.scope);
   const url = server.url + list.path(total);
-  const headers = authorization === undefined ? {} : { authorization };
+  const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
   await requireFullPage(url, headers);
-  const seconds = Math.max(1, settings.seconds / 2);
-  await loadRequests({ url, headers, connections, seconds: 1 });
-  const rounds = [];
-  for (let round = 0; round < settings.rounds; round++) {
-    rounds.push(await loadRequests({ url, headers, connections, seconds }));
-  }
-  return {
-    median: median(rounds.map(({ perSecond }) => perSecond)),
-    rounds: rounds.map(({ perSecond }) => perSecond),
-    p50Ms: median(rounds.map(({ p50Ms }) => p50Ms)),
-    p99Ms: median(rounds.map(({ p99Ms }) => p99Ms)),
-    peakRssBytes: server.memory().peakRssBytes,
-  };
+  return { url, headers };
 }
 
 /** A page that is short or empty would be fast for the wrong reason. */
