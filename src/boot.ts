@@ -60,7 +60,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
       metrics,
       clock,
       secrets,
-      lookup: new Lookup({ db, config, clock, onAnswer: countAnswers(metrics) }),
+      lookup: new Lookup({ db, config, clock, onAnswer: (type) => metrics.countLookup([type]) }),
       passwords: createPasswordHasher(),
       logins: new LoginCache(),
       tokenKeys: new TokenKeys({
@@ -103,13 +103,4 @@ export async function bootStorage(config: Config): Promise<BlobStore> {
     drivers.set(location, await openLocalStorage({ rootPath: args.storage_path }));
   }
   return createBlobStore(drivers, config.DISTRIBUTED_STORAGE_PREFERENCE);
-}
-
-/** Labelled children are looked up once: this is called several times in every pull. */
-function countAnswers(metrics: App["metrics"]): (type: "hit" | "miss") => void {
-  const children = {
-    hit: metrics.modelCache.labels({ type: "hit" }),
-    miss: metrics.modelCache.labels({ type: "miss" }),
-  };
-  return (type) => children[type].inc();
 }

@@ -6,6 +6,7 @@
 import { hostname } from "node:os";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { registerProcessFigures } from "./process-figures.ts";
+import { batchedCounter } from "./series.ts";
 
 export type Metrics = ReturnType<typeof createMetrics>;
 
@@ -19,6 +20,8 @@ export function createMetrics() {
   const registers = [registry];
   const counter = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
     new Counter<L>({ name, help, labelNames, registers });
+  const batched = <L extends string>(name: string, help: string, labelNames: readonly L[]) =>
+    batchedCounter<L>({ name, help, labelNames, registers });
   const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
     new Gauge<L>({ name, help, labelNames, registers });
   const histogram = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
@@ -31,9 +34,11 @@ export function createMetrics() {
       "route",
       "status",
     ]),
-    imagePulls: counter("quay_registry_image_pulls_total", "manifests fetched", ["protocol", "ref", "status"]),
+    countPull: batched("quay_registry_image_pulls_total", "manifests fetched", ["protocol", "ref", "status"]),
     imagePushes: counter("quay_registry_image_pushes_total", "manifests written", ["protocol", "status", "media_type"]),
-    pulledBytes: counter("quay_registry_image_pulled_estimated_bytes_total", "bytes of blobs handed out", ["protocol"]),
+    countPulledBytes: batched("quay_registry_image_pulled_estimated_bytes_total", "bytes of blobs handed out", [
+      "protocol",
+    ]),
     pushedBytes: counter("quay_registry_image_pushed_bytes_total", "bytes of blobs received"),
     chunkUploadDuration: histogram("quay_chunk_upload_duration_seconds", "time to store one chunk", ["region"]),
     authAttempts: counter("quay_authentication_attempts_total", "log-ins checked, by kind and outcome", [
@@ -41,7 +46,7 @@ export function createMetrics() {
       "success",
     ]),
     bearerDecoded: counter("bearer_token_decoded_total", "registry bearer tokens checked", ["success"]),
-    modelCache: counter("quay_model_cache_total", "look-up cache answers", ["type"]),
+    countLookup: batched("quay_model_cache_total", "look-up cache answers", ["type"]),
     keyRenewals: counter("quay_instance_key_renewal_self_total", "instance key refreshes", ["success"]),
     userRows: gauge("quay_user_rows", "users in the database"),
     robotRows: gauge("quay_robot_rows", "robot accounts in the database"),

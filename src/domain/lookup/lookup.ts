@@ -55,6 +55,8 @@ export class Lookup {
   readonly #paths = new Lru<string, string>(REPOSITORIES_MAX);
   readonly #roles = new Lru<string, Cached<Role>>(ROLES_MAX);
   readonly #accounts = new Lru<string, Cached<Account>>(ACCOUNTS_MAX);
+  /** Follows from the account's row and the config alone. */
+  readonly #principals = new WeakMap<Account, Principal>();
   readonly #manifests = new Lru<string, Cached<StoredManifest>>(MANIFESTS_MAX_BYTES);
   readonly #blobs = new Lru<string, Cached<BlobFacts>>(BLOBS_MAX);
   /** Goes up with each change heard: an answer loaded before is not kept after. */
@@ -99,7 +101,13 @@ export class Lookup {
   /** The account as it may act now; undefined when it is gone or disabled. */
   async principal(accountId: number): Promise<Principal | undefined> {
     const account = await this.account(accountId);
-    return account && toPrincipal(this.#options.config, account);
+    if (!account) return undefined;
+    let principal = this.#principals.get(account);
+    if (!principal) {
+      principal = toPrincipal(this.#options.config, account);
+      if (principal) this.#principals.set(account, principal);
+    }
+    return principal;
   }
 
   /** The manifest a reference names now; undefined when there is none or its tag has expired. */
@@ -129,7 +137,6 @@ export class Lookup {
     load: (keep: (value: T, onKept?: () => void, weight?: number) => void) => Promise<T | undefined>,
   ): Promise<T | undefined> {
     const { db, clock, onAnswer } = this.#options;
-    db.checkChanges();
     const cached = db.hearsChanges ? cache.get(key) : undefined;
     if (cached && cached.untilMs > clock.nowMs()) {
       onAnswer?.("hit");

@@ -41,7 +41,7 @@ async function getBlobRoute({ app, request, route, repository }: Context): Promi
   if (request.method === "HEAD") return new Response(null, { status, headers });
 
   const source = await getBlobSource(app, blob);
-  app.metrics.pulledBytes.inc({ protocol: "v2" }, sizeBytes);
+  app.metrics.countPulledBytes(["v2"], sizeBytes);
   if (source.kind === "redirect") {
     return new Response(null, { status: 307, headers: { Location: source.url, "Docker-Content-Digest": digest } });
   }

@@ -28,7 +28,7 @@ async function getManifest({ app, request, route, repository }: Context): Promis
   const ref = reference.kind === "tag" ? "tag" : "manifest";
   const isGet = request.method === "GET";
   if (!manifest) {
-    if (isGet) app.metrics.imagePulls.inc({ protocol: "v2", ref, status: "404" });
+    if (isGet) app.metrics.countPull(["v2", ref, "404"]);
     if (reference.kind === "tag" && (await hadTag(app.db, repository.id, reference.tag))) {
       throw new RegistryError("tag_expired", {
         message: `Tag ${reference.tag} was deleted or has expired. To pull, revive via time machine`,
@@ -37,7 +37,7 @@ async function getManifest({ app, request, route, repository }: Context): Promis
     }
     throw new RegistryError("manifest_unknown", { detail: { reference: formatReference(reference) } });
   }
-  if (isGet) app.metrics.imagePulls.inc({ protocol: "v2", ref, status: "200" });
+  if (isGet) app.metrics.countPull(["v2", ref, "200"]);
   const etag = `"${manifest.digest}"`;
   const headers = {
     "Content-Type": manifest.mediaType,

@@ -26,6 +26,9 @@ import {
   type RouteTable,
 } from "./routes.ts";
 
+/** Most pulls have none; nobody writes to it. */
+const NO_QUERY = new URLSearchParams();
+
 export interface RegistryRequest {
   readonly request: Request;
   readonly clientIp: string | undefined;
@@ -58,7 +61,7 @@ export function createRegistryRouter(
       const context = {
         app,
         request,
-        query: new URLSearchParams(query),
+        query: query === "" ? NO_QUERY : new URLSearchParams(query),
         origin: requestOrigin(request, input.clientIp),
       };
       if (route.kind === "token") {
