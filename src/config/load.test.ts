@@ -123,7 +123,7 @@ describe("a config.yaml as Quay's manual shows them", () => {
       FEATURE_LISTEN_IP_VERSION: "IPv6",
       SESSION_COOKIE_SECURE: true,
       SUPER_USERS: ["operator"],
-      V2_PAGINATION_SIZE: 50,
+      V2_PAGINATION_SIZE: 1000,
     });
   });
 

@@ -1,0 +1,356 @@
+-- The schema that the migrations make, as SQLite has it. Written by "bun scripts/dump-schema.ts", read by people only.
+
+CREATE TABLE account (
+  id integer primary key autoincrement,
+  uuid text not null unique,
+  kind text not null check (kind in ('user', 'organization', 'robot')),
+  username text not null unique,
+  owner_id bigint references account (id),
+  email text unique,
+  password_hash text,
+  -- robot tokens must be shown again to their owner, so they are encrypted, not hashed
+  token_encrypted text,
+  enabled boolean not null default true,
+  verified boolean not null default false,
+  -- set when the namespace is being purged in the background; its name is free again at once
+  deleted_ms bigint,
+  description text not null default '',
+  metadata text not null default '{}',
+  tag_expiration_s bigint not null,
+  given_name text,
+  family_name text,
+  company text,
+  location text,
+  invoice_email boolean not null default false,
+  invoice_email_address text,
+  created_ms bigint not null,
+  last_accessed_ms bigint,
+  failed_logins integer not null default 0,
+  last_failed_login_ms bigint,
+  check ((kind = 'robot') = (owner_id is not null))
+);
+
+CREATE INDEX account_by_kind on account (kind, username);
+
+CREATE INDEX account_by_owner on account (owner_id, username) where owner_id is not null;
+
+CREATE TABLE action_log (
+  id integer primary key autoincrement,
+  kind text not null,
+  namespace_id bigint references account (id),
+  performer_id bigint references account (id),
+  repository_id bigint references repository (id),
+  ip text,
+  metadata text not null,
+  created_ms bigint not null
+);
+
+CREATE INDEX action_log_by_namespace on action_log (namespace_id, created_ms, id);
+
+CREATE INDEX action_log_by_performer on action_log (performer_id, created_ms, id);
+
+CREATE INDEX action_log_by_repository on action_log (repository_id, created_ms, id);
+
+CREATE INDEX action_log_by_time on action_log (created_ms, id);
+
+CREATE TABLE berth_change (id integer primary key autoincrement, origin text not null, keys text not null);
+
+CREATE TABLE blob (
+  id integer primary key autoincrement,
+  digest text not null unique,
+  size_bytes bigint not null,
+  state text not null default 'live' check (state in ('live', 'deleting')),
+  created_ms bigint not null
+);
+
+CREATE TABLE blob_placement (
+  blob_id bigint not null references blob (id),
+  location text not null,
+  primary key (blob_id, location)
+);
+
+CREATE TABLE default_permission (
+  id integer primary key autoincrement,
+  uuid text not null unique,
+  organization_id bigint not null references account (id),
+  activating_account_id bigint references account (id),
+  delegate_account_id bigint references account (id),
+  delegate_team_id bigint references team (id),
+  role text not null check (role in ('read', 'write', 'admin')),
+  check ((delegate_account_id is null) <> (delegate_team_id is null))
+);
+
+CREATE INDEX default_permission_by_organization on default_permission (organization_id, activating_account_id);
+
+CREATE TABLE job (
+  id integer primary key autoincrement,
+  queue text not null,
+  dedupe_key text,
+  payload text not null,
+  due_ms bigint not null,
+  lease_until_ms bigint,
+  lease_owner text,
+  attempts_left integer not null,
+  created_ms bigint not null
+);
+
+CREATE UNIQUE INDEX job_dedupe on job (queue, dedupe_key) where dedupe_key is not null;
+
+CREATE INDEX job_due on job (queue, due_ms);
+
+CREATE TABLE label (
+  id integer primary key autoincrement,
+  uuid text not null unique,
+  repository_id bigint not null references repository (id),
+  manifest_id bigint not null references manifest (id),
+  key text not null,
+  value text not null,
+  media_type text not null,
+  source_type text not null check (source_type in ('manifest', 'api', 'internal'))
+);
+
+CREATE INDEX label_by_manifest on label (manifest_id, key);
+
+CREATE TABLE manifest (
+  id integer primary key autoincrement,
+  repository_id bigint not null references repository (id),
+  digest text not null,
+  kind text not null check (kind in ('image', 'index')),
+  media_type text not null,
+  artifact_type text,
+  subject_digest text,
+  config_media_type text,
+  annotations text not null default '{}',
+  size_bytes bigint not null,
+  -- bytes of the blobs it names, as its descriptors say; kept so that lists need not sum
+  layers_size_bytes bigint not null,
+  created_ms bigint not null,
+  -- protects an untagged manifest from collection (push by digest)
+  lease_until_ms bigint,
+  -- set when a client deletes it: gone from /v2 at once, restorable through the time machine until collected
+  deleted_ms bigint,
+  content blob not null,
+  unique (repository_id, digest)
+);
+
+CREATE INDEX manifest_by_subject on manifest (repository_id, subject_digest, digest) where subject_digest is not null;
+
+CREATE TABLE manifest_blob (
+  manifest_id bigint not null references manifest (id),
+  blob_id bigint not null references blob (id),
+  repository_id bigint not null references repository (id),
+  primary key (manifest_id, blob_id)
+);
+
+CREATE INDEX manifest_blob_by_blob on manifest_blob (repository_id, blob_id);
+
+CREATE TABLE manifest_child (
+  manifest_id bigint not null references manifest (id),
+  position integer not null,
+  repository_id bigint not null references repository (id),
+  child_digest text not null,
+  child_id bigint references manifest (id),
+  primary key (manifest_id, position)
+);
+
+CREATE INDEX manifest_child_by_child on manifest_child (child_id) where child_id is not null;
+
+CREATE INDEX manifest_child_by_digest on manifest_child (repository_id, child_digest);
+
+CREATE TABLE manifest_missing_blob (
+  repository_id bigint not null references repository (id),
+  digest text not null,
+  manifest_id bigint not null references manifest (id),
+  primary key (repository_id, digest, manifest_id)
+);
+
+CREATE INDEX manifest_missing_blob_by_manifest on manifest_missing_blob (manifest_id);
+
+CREATE TABLE namespace_blob (
+  namespace_id bigint not null references account (id),
+  blob_id bigint not null references blob (id),
+  repository_count bigint not null,
+  primary key (namespace_id, blob_id)
+);
+
+CREATE TABLE namespace_quota (
+  id integer primary key autoincrement,
+  namespace_id bigint not null unique references account (id),
+  limit_bytes bigint not null
+);
+
+CREATE TABLE namespace_quota_limit (
+  id integer primary key autoincrement,
+  quota_id bigint not null references namespace_quota (id),
+  type text not null check (type in ('Warning', 'Reject')),
+  threshold_percent integer not null,
+  unique (quota_id, type, threshold_percent)
+);
+
+CREATE TABLE namespace_usage (
+  namespace_id bigint primary key references account (id),
+  size_bytes bigint not null,
+  backfill_state text not null default 'waiting' check (backfill_state in ('waiting', 'running', 'complete'))
+);
+
+CREATE TABLE oauth_application (
+  id integer primary key autoincrement,
+  client_id text not null unique,
+  client_secret_encrypted text,
+  organization_id bigint not null references account (id),
+  name text not null,
+  redirect_uri text not null default '',
+  application_uri text not null default '',
+  description text not null default '',
+  avatar_email text,
+  created_ms bigint not null
+);
+
+CREATE TABLE oauth_token (
+  id integer primary key autoincrement,
+  uuid text not null unique,
+  application_id bigint not null references oauth_application (id),
+  account_id bigint not null references account (id),
+  token_name text not null unique,
+  token_hash text not null,
+  scope text not null,
+  created_ms bigint not null,
+  expires_ms bigint not null
+);
+
+CREATE INDEX oauth_token_by_account on oauth_token (account_id);
+
+CREATE TABLE repository (
+  id integer primary key autoincrement,
+  namespace_id bigint not null references account (id),
+  name text not null,
+  -- "namespace/name": kept beside its parts so that a pull finds the row by one key and lists sort by one index
+  path text not null unique,
+  kind text not null default 'image' check (kind in ('image', 'application')),
+  visibility text not null check (visibility in ('public', 'private')),
+  state text not null default 'NORMAL' check (state in ('NORMAL', 'READ_ONLY', 'MIRROR', 'MARKED_FOR_DELETION')),
+  description text not null default '',
+  trust_enabled boolean not null default false,
+  created_ms bigint not null,
+  last_modified_ms bigint,
+  deleted_ms bigint,
+  unique (namespace_id, name)
+);
+
+CREATE INDEX repository_by_namespace on repository (namespace_id, path);
+
+CREATE INDEX repository_public on repository (path) where visibility = 'public';
+
+CREATE TABLE repository_blob (
+  repository_id bigint not null references repository (id),
+  blob_id bigint not null references blob (id),
+  lease_until_ms bigint not null,
+  deleted_ms bigint,
+  created_ms bigint not null,
+  primary key (repository_id, blob_id)
+);
+
+CREATE INDEX repository_blob_by_blob on repository_blob (blob_id, repository_id);
+
+CREATE TABLE repository_permission (
+  id integer primary key autoincrement,
+  repository_id bigint not null references repository (id),
+  account_id bigint references account (id),
+  team_id bigint references team (id),
+  role text not null check (role in ('read', 'write', 'admin')),
+  check ((account_id is null) <> (team_id is null))
+);
+
+CREATE UNIQUE INDEX repository_permission_account on repository_permission (account_id, repository_id) where account_id is not null;
+
+CREATE INDEX repository_permission_repository on repository_permission (repository_id);
+
+CREATE UNIQUE INDEX repository_permission_team on repository_permission (team_id, repository_id) where team_id is not null;
+
+CREATE TABLE repository_usage (
+  repository_id bigint primary key references repository (id),
+  size_bytes bigint not null
+);
+
+CREATE TABLE schema_migration (
+    id bigint not null primary key, name text not null, applied_ms bigint not null, checksum text not null);
+
+CREATE TABLE service_key (
+  kid text primary key,
+  service text not null,
+  name text not null default '',
+  public_jwk text not null,
+  private_encrypted text,
+  metadata text not null default '{}',
+  created_ms bigint not null,
+  expires_ms bigint,
+  rotate_ms bigint,
+  approval_type text,
+  approved_ms bigint,
+  approver_id bigint references account (id)
+);
+
+CREATE INDEX service_key_by_service on service_key (service, created_ms);
+
+CREATE TABLE setting (
+  key text primary key,
+  value text not null
+);
+
+CREATE TABLE tag (
+  id integer primary key autoincrement,
+  repository_id bigint not null references repository (id),
+  name text not null,
+  manifest_id bigint not null references manifest (id),
+  start_ms bigint not null,
+  end_ms bigint,
+  expires_ms bigint,
+  hidden boolean not null default false,
+  reversion boolean not null default false,
+  immutable boolean not null default false
+);
+
+CREATE INDEX tag_by_manifest on tag (manifest_id);
+
+CREATE UNIQUE INDEX tag_current on tag (repository_id, name) where end_ms is null;
+
+CREATE INDEX tag_ended on tag (repository_id, end_ms) where end_ms is not null;
+
+CREATE INDEX tag_expiring on tag (expires_ms) where expires_ms is not null and end_ms is null;
+
+CREATE INDEX tag_history on tag (repository_id, name, start_ms);
+
+CREATE TABLE team (
+  id integer primary key autoincrement,
+  organization_id bigint not null references account (id),
+  name text not null,
+  role text not null check (role in ('member', 'creator', 'admin')),
+  description text not null default '',
+  created_ms bigint not null,
+  unique (organization_id, name)
+);
+
+CREATE TABLE team_member (
+  team_id bigint not null references team (id),
+  account_id bigint not null references account (id),
+  primary key (team_id, account_id)
+);
+
+CREATE INDEX team_member_by_account on team_member (account_id, team_id);
+
+CREATE TABLE upload_session (
+  id text primary key,
+  repository_id bigint not null references repository (id),
+  account_id bigint not null references account (id),
+  principal text not null,
+  location text not null,
+  storage_state text not null,
+  digest_algorithm text not null,
+  offset_bytes bigint not null,
+  created_ms bigint not null,
+  expires_ms bigint not null
+);
+
+CREATE INDEX upload_session_by_expiry on upload_session (expires_ms);
+
+CREATE INDEX upload_session_by_repository on upload_session (repository_id);
