@@ -44,13 +44,22 @@ export interface Tx extends Db {
   script(text: string): Promise<void>;
 }
 
+export interface TxOptions {
+  /**
+   * False for what nobody was promised, such as how far an upload got: it survives a crash of the process, and power loss
+   * may take the last moments of it. True by default.
+   */
+  readonly durable?: boolean;
+}
+
 export interface Database extends Db {
   /**
    * Runs `work` in one write transaction and commits when it resolves, rolls back when it throws. On PostgreSQL,
    * serialization failures and deadlocks are retried up to 5 times with jitter, so `work` must be safe to repeat.
-   * On SQLite, writers queue for the one write connection.
+   * On SQLite, writers queue for the one write connection. What it wrote is on disk when it resolves, unless `durable` is
+   * false.
    */
-  tx<T>(work: (tx: Tx) => Promise<T>): Promise<T>;
+  tx<T>(work: (tx: Tx) => Promise<T>, options?: TxOptions): Promise<T>;
   /**
    * Hears of changes committed by this process and by other instances. `keys` undefined means "anything may have
    * changed": drop everything. Returns the function that ends the subscription.

@@ -6,7 +6,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { RegistryError } from "../errors.ts";
 import { ChangeListeners, PendingEffects } from "./changes.ts";
-import type { Database, SqlQuery, SqlValue, Tx } from "./db.ts";
+import type { Database, SqlQuery, SqlValue, Tx, TxOptions } from "./db.ts";
 import { postgresDialect } from "./dialect.ts";
 import { type DatabaseHooks, type DatabaseLog, silentLog } from "./options.ts";
 import { type PostgresAddress, type PostgresConnectionArgs, parsePostgresAddress } from "./postgres-address.ts";
@@ -100,13 +100,13 @@ class PostgresDatabase implements Database {
     // Notifications arrive by themselves.
   }
 
-  async tx<T>(work: (tx: Tx) => Promise<T>): Promise<T> {
+  async tx<T>(work: (tx: Tx) => Promise<T>, options: TxOptions = {}): Promise<T> {
     if (this.#current.getStore()?.over === false) {
       throw new Error("A transaction is open here: use its own `tx` for this. Transactions do not nest.");
     }
     return this.#counted(async () => {
       for (let attempt = 0; ; attempt++) {
-        const tried = await this.#try(work);
+        const tried = await this.#try(work, options);
         if (tried.done) return tried.result;
         if (!tried.again || attempt >= retriesMax) throw postgresError(tried.error, this.#server);
         await Bun.sleep(5 * 2 ** attempt * (0.5 + Math.random()));
@@ -172,11 +172,11 @@ class PostgresDatabase implements Database {
     });
   }
 
-  async #try<T>(work: (tx: Tx) => Promise<T>): Promise<Attempt<T>> {
+  async #try<T>(work: (tx: Tx) => Promise<T>, options: TxOptions): Promise<Attempt<T>> {
     const session = await this.#pool.acquire();
     try {
       // A connection that died while it was idle shows here; nothing has happened yet, so it is simply tried again.
-      const begun = await beginOn(session);
+      const begun = await beginOn(session, options);
       if (begun !== undefined) return { done: false, again: isRetryableStart(begun), error: begun };
       this.stats.transactions++;
       const pending = new PendingEffects();
@@ -217,9 +217,12 @@ class PostgresDatabase implements Database {
 
 type Attempt<T> = { done: true; result: T } | { done: false; again: boolean; error: unknown };
 
-async function beginOn(session: Session): Promise<unknown> {
+const beginDurable = "begin isolation level read committed";
+const beginRelaxed = `${beginDurable}; set local synchronous_commit = off`;
+
+async function beginOn(session: Session, options: TxOptions): Promise<unknown> {
   try {
-    await session.client.unsafe("begin isolation level read committed");
+    await session.client.unsafe(options.durable === false ? beginRelaxed : beginDurable);
     // Only from here on: an old connection of this client may have closed while the new one came up.
     session.lost = false;
     return undefined;

@@ -8,13 +8,14 @@ import { closeSync, fsyncSync, mkdirSync, openSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { RegistryError } from "../errors.ts";
 import { ChangeListeners, PendingEffects } from "./changes.ts";
-import type { Database, SqlQuery, Tx } from "./db.ts";
+import type { Database, SqlQuery, Tx, TxOptions } from "./db.ts";
 import { sqliteDialect } from "./dialect.ts";
 import { Mutex } from "./mutex.ts";
 import { type DatabaseHooks, type DatabaseLog, silentLog } from "./options.ts";
 import { makeRenderer, makeSql, type Statement } from "./sql.ts";
 import { SqliteChangeLog } from "./sqlite-changes.ts";
 import { isBusy, SqliteConnection } from "./sqlite-connection.ts";
+import { WalSync } from "./wal-sync.ts";
 
 export interface SqliteOptions extends DatabaseHooks {
   /** The database file; it and its folder are made when absent. */
@@ -48,7 +49,8 @@ export async function openSqlite(options: SqliteOptions): Promise<Database> {
         message: `The database "${path}" cannot use a write-ahead log there (it says "${mode?.journal_mode}"); put it on a local disk.`,
       });
     }
-    writer.script("pragma synchronous = full; pragma foreign_keys = on; pragma trusted_schema = off;");
+    // Commits are fsynced by WalSync before they are acknowledged; checkpoints are fsynced by SQLite itself.
+    writer.script("pragma synchronous = normal; pragma foreign_keys = on; pragma trusted_schema = off;");
     writer.script("pragma cache_size = -8192; pragma journal_size_limit = 67108864; pragma temp_store = memory;");
     const reader = new SqliteConnection(path);
     reader.script(`pragma busy_timeout = ${lockTimeoutMs}; pragma query_only = on; pragma trusted_schema = off;`);
@@ -112,6 +114,7 @@ class SqliteDatabase implements Database {
   readonly #mutex = new Mutex(waitingWritersMax);
   readonly #listeners: ChangeListeners;
   readonly #changeLog: SqliteChangeLog;
+  readonly #walSync: WalSync;
   readonly #pollTimer: Timer;
   /** The transaction that the running code is in, to refuse what would wait for itself. */
   readonly #current = new AsyncLocalStorage<SqliteTx>();
@@ -126,6 +129,7 @@ class SqliteDatabase implements Database {
     this.#observe = options.observe;
     this.#listeners = new ChangeListeners(this.#log);
     this.#changeLog = new SqliteChangeLog(writer, reader, this.#listeners, this.#log);
+    this.#walSync = new WalSync(options.path);
     this.#pollTimer = setInterval(() => this.#changeLog.check(), options.pollMs ?? 200);
     this.#pollTimer.unref();
   }
@@ -142,20 +146,26 @@ class SqliteDatabase implements Database {
     if (!this.#closed) this.#changeLog.check();
   }
 
-  async tx<T>(work: (tx: Tx) => Promise<T>): Promise<T> {
+  async tx<T>(work: (tx: Tx) => Promise<T>, options: TxOptions = {}): Promise<T> {
     this.#requireNoTransaction();
+    this.#walSync.requireSound();
     await this.#acquire();
+    let result: T;
     try {
       await whileBusy(this.#lockTimeoutMs, () => this.#writer.all("begin immediate"));
       this.stats.transactions++;
-      return await this.#transact(work);
+      result = await this.#transact(work);
     } finally {
       this.#mutex.release();
     }
+    // Not under the mutex: the next transactions commit meanwhile and share the next fsync.
+    if (options.durable !== false) await this.#walSync.sync();
+    return result;
   }
 
   async ping(_timeoutMs: number): Promise<void> {
     this.#requireOpen();
+    this.#walSync.requireSound();
     // The answer is immediate or an error. A file that was removed under us would still answer, and lose what it is told.
     if (statSync(this.#reader.path, { throwIfNoEntry: false }) === undefined) {
       throw new RegistryError("unavailable", {
@@ -170,6 +180,7 @@ class SqliteDatabase implements Database {
       await this.#mutex.acquire();
       this.#closed = true;
       clearInterval(this.#pollTimer);
+      await this.#walSync.close();
       this.#reader.close();
       this.#writer.close();
       // Whoever queued behind the closing finds the database closed.
@@ -200,11 +211,14 @@ class SqliteDatabase implements Database {
     if (!statement.writes) return this.run(this.#reader, statement);
     this.#requireNoTransaction();
     await this.#acquire();
+    let rows: unknown[];
     try {
-      return await whileBusy(this.#lockTimeoutMs, () => this.run(this.#writer, statement));
+      rows = await whileBusy(this.#lockTimeoutMs, () => this.run(this.#writer, statement));
     } finally {
       this.#mutex.release();
     }
+    await this.#walSync.sync();
+    return rows;
   }
 
   async #transact<T>(work: (tx: Tx) => Promise<T>): Promise<T> {

@@ -21,7 +21,7 @@ import {
 } from "./contract.ts";
 import { committedBytes } from "./local-child.ts";
 import { makeRandom } from "./random.ts";
-import { runTraced, type TracedCall } from "./strace.ts";
+import { runTraced, type TracedCall } from "../support/strace.ts";
 
 const childPath = join(import.meta.dir, "local-child.ts");
 const uploadId = "01234567-89ab-4cde-8f01-23456789abcd";

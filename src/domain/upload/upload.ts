@@ -31,6 +31,12 @@ export interface UploadBody {
 }
 
 /**
+ * A 202 is no 201: how far an upload got must survive a crash of ours, and power loss may take its last moments back, after
+ * which the client goes on from where the session says.
+ */
+const PROGRESS = { durable: false } as const;
+
+/**
  * State of a session that has no bytes yet. The store hears of it with the first ones, after the row is durable: whatever
  * a crash leaves in the store has a row by which it is found and swept.
  */
@@ -59,7 +65,8 @@ export async function startUpload(
     offsetBytes: 0,
     expiresMs: nowMs + app.config.BLOBUPLOAD_DELETION_DATE_THRESHOLD * 60_000,
   };
-  await app.db.tx((tx) => insertUpload(tx, { ...session, principal: principalName(caller), createdMs: nowMs }));
+  const row = { ...session, principal: principalName(caller), createdMs: nowMs };
+  await app.db.tx((tx) => insertUpload(tx, row), PROGRESS);
   return session;
 }
 
@@ -160,7 +167,7 @@ async function append(
     requireLength(session, body, received);
     const storageState = await writer.flush();
     const next = { offsetBytes: session.offsetBytes + received, storageState, algorithm };
-    const moved = received === 0 || (await app.db.tx((tx) => advanceUpload(tx, session, next)));
+    const moved = received === 0 || (await app.db.tx((tx) => advanceUpload(tx, session, next), PROGRESS));
     if (!moved) throw new RegistryError("range_invalid", { message: "another request of this upload was faster" });
     app.metrics.pushedBytes.inc(received);
     stopTimer();
@@ -256,7 +263,7 @@ async function store(app: UploadApp, session: UploadSession, digest: Digest): Pr
 async function dropUpload(app: UploadApp, session: UploadSession): Promise<void> {
   app.uploadHashes.drop(session.id);
   await app.storage.driver(session.location).deleteUpload(session.id, session.storageState);
-  await app.db.tx((tx) => deleteUploadRow(tx, session.id));
+  await app.db.tx((tx) => deleteUploadRow(tx, session.id), PROGRESS);
 }
 
 /** Two requests of one session cannot both append: the second is told to look where the first one got to. */
