@@ -4,6 +4,7 @@
  * waiting; each prints "done", or the code it was refused with.
  */
 
+import { writeSync } from "node:fs";
 import { openSqlite } from "../../src/db/sqlite.ts";
 import { RegistryError } from "../../src/errors.ts";
 
@@ -23,13 +24,13 @@ async function attempt(work: () => Promise<unknown>): Promise<string> {
 }
 
 if (mode === "one") {
-  process.stdout.write(`${await attempt(() => insert(1))}\n`);
-  process.stdout.write(`${await attempt(() => insert(2))}\n`);
+  writeSync(1, `${await attempt(() => insert(1))}\n`);
+  writeSync(1, `${await attempt(() => insert(2))}\n`);
 }
 if (mode === "many") {
   const all = Array.from({ length: 200 }, (_, n) => insert(n));
-  process.stdout.write(`${await attempt(() => Promise.all(all))}\n`);
+  writeSync(1, `${await attempt(() => Promise.all(all))}\n`);
 }
-if (mode === "relaxed") process.stdout.write(`${await attempt(() => insert(1, false))}\n`);
+if (mode === "relaxed") writeSync(1, `${await attempt(() => insert(1, false))}\n`);
 // Without closing: that would fsync too, and the parent counts.
 process.exit(0);
