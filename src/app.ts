@@ -27,6 +27,6 @@ export interface App {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly clock: Clock;
-  /** What the process is doing: health and new requests look at it. */
-  readonly state: { draining: boolean };
+  /** What the process is doing: health looks at it, and notes when it was last asked. */
+  readonly state: { draining: boolean; healthAskedMs?: number };
 }

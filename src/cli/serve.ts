@@ -4,7 +4,7 @@
  */
 
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type BootedApp, boot, bootLogger } from "../boot.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import { ensureAdmin } from "../domain/user/first-user.ts";
@@ -19,8 +19,17 @@ import { dataDirOf, loadFor, text } from "./load.ts";
 const HTTP_PORT = 8080;
 const HTTPS_PORT = 8443;
 const METRICS_PORT = 9091;
-/** How long running transfers may take to end after SIGTERM. */
+/**
+ * After SIGTERM /health/instance says 503 for this long while everything else is still answered: a load balancer that
+ * polls every second has looked twice before connections are refused.
+ */
+const GRACE_MS = 2_000;
+/** Who has not asked for health for this long does not poll, and there is nobody to wait for. */
+const POLL_PAUSE_MS = 30_000;
+/** How long running transfers may take to end after that. */
 const DRAIN_MS = 25_000;
+/** A terminal sends Ctrl-C to npm and to us, and npm passes it on: two signals this close together are one. */
+const SAME_SIGNAL_MS = 500;
 
 export async function serve(invocation: Invocation): Promise<number> {
   const processes = text(invocation.options.processes) ?? "1";
@@ -59,10 +68,12 @@ export async function serve(invocation: Invocation): Promise<number> {
     throw error;
   }
   const stopMaintenance = startMaintenance(app);
-  const signal = await stopSignal();
+  const signal = await stopSignal(log);
   log.info("stopping", { signal });
   app.state.draining = true;
-  await stopMaintenance();
+  const { healthAskedMs } = app.state;
+  const isPolled = healthAskedMs !== undefined && app.clock.nowMs() - healthAskedMs < POLL_PAUSE_MS;
+  await Promise.all([stopMaintenance(), isPolled ? Bun.sleep(GRACE_MS) : undefined]);
   await drain(listeners, log);
   await app.close();
   return EXIT.ok;
@@ -82,25 +93,36 @@ function addressOf(
 /** The embedded default's first start: a superuser with a password that is shown once and kept for its owner. */
 async function makeAdmin(app: BootedApp, loaded: LoadedConfig, invocation: Invocation): Promise<void> {
   if (!loaded.zeroConfig) return;
-  const made = await ensureAdmin(app, "admin", invocation.env.BERTH_ADMIN_PASSWORD);
+  const given = invocation.env.BERTH_ADMIN_PASSWORD || undefined;
+  const path = join(dataDirOf(invocation), "initial-admin-password");
+  // Kept before it is the password: a start that is cut in between must not leave an admin whom nobody can be.
+  const made = await ensureAdmin(app, "admin", given, (password) => keepSecret(path, password));
   if (!made?.generated) return;
-  const dataDir = dataDirOf(invocation);
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  const path = join(dataDir, "initial-admin-password");
-  writeFileSync(path, `${made.password}\n`, { mode: 0o600 });
-  chmodSync(path, 0o600);
   process.stderr.write(`first start: user "admin" with password "${made.password}" (kept in ${path})\n`);
 }
 
-function stopSignal(): Promise<string> {
+function keepSecret(path: string, secret: string): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  writeFileSync(path, `${secret}\n`, { mode: 0o600 });
+  chmodSync(path, 0o600);
+}
+
+/** Resolves with the first signal. A second one means it: nobody is waited for. */
+function stopSignal(log: BootedApp["log"]): Promise<string> {
   return new Promise((resolve) => {
-    for (const signal of ["SIGTERM", "SIGINT"] as const) {
-      process.once(signal, () => {
-        // A second one means it: do not wait for anybody.
-        process.once(signal, () => process.exit(EXIT.failed));
+    let firstMs: number | undefined;
+    const onSignal = (signal: string) => {
+      const nowMs = performance.now();
+      if (firstMs === undefined) {
+        firstMs = nowMs;
         resolve(signal);
-      });
-    }
+      } else if (nowMs - firstMs > SAME_SIGNAL_MS) {
+        log.warn("stopping at once", { signal });
+        process.exit(EXIT.failed);
+      }
+    };
+    process.on("SIGTERM", onSignal);
+    process.on("SIGINT", onSignal);
   });
 }
 

@@ -13,6 +13,7 @@ export async function healthRoute(
 ): Promise<Response | undefined> {
   const report = await reportOf(health, path);
   if (report === undefined) return undefined;
+  app.state.healthAskedMs = app.clock.nowMs();
   const status = report.healthy ? 200 : 503;
   const data = { services: report.services, ...(maySeeDetails(app, request) ? expanded(report) : {}) };
   return Response.json(

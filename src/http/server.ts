@@ -106,12 +106,13 @@ const BODY_BYTES_MAX = 2 ** 50;
 /** A connection on which nothing moves for this long is dropped: a stalled client must not hold its upload for ever. */
 const IDLE_SECONDS = 120;
 
-/** Starts listening. Throws when the address is taken or cannot be had. */
+/** Starts listening. Throws, with the address and what to do, when it is taken or cannot be had. */
 export function listen(
   handle: (request: Request, clientIp: string | undefined) => Response | Promise<Response>,
   options: ListenOptions,
 ): Listener {
-  const server = Bun.serve({
+  const host = options.hostname.includes(":") ? `[${options.hostname}]` : options.hostname;
+  const server = serveOrExplain(`${host}:${options.port}`, {
     hostname: options.hostname,
     port: options.port,
     ipv6Only: options.ipv6Only,
@@ -125,13 +126,29 @@ export function listen(
       return new Response("internal error\n", { status: 500 });
     },
   });
-  const host = options.hostname.includes(":") ? `[${options.hostname}]` : options.hostname;
   return {
     url: `${options.tls ? "https" : "http"}://${host}:${server.port}`,
     drain: () => server.stop(false),
     cut: () => server.stop(true),
   };
 }
+
+function serveOrExplain(address: string, options: Bun.Serve.Options<undefined>): Bun.Server<undefined> {
+  try {
+    return Bun.serve(options);
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : "";
+    const known = LISTEN_FAILURES[code];
+    if (known !== undefined) throw new Error(`cannot listen on ${address}: ${known}`);
+    throw new Error(`cannot listen on ${address}`, { cause: error });
+  }
+}
+
+const LISTEN_FAILURES: Readonly<Record<string, string>> = {
+  EADDRINUSE: "another program listens there; stop it or choose another address with --listen or --metrics-listen",
+  EACCES: "ports below 1024 need the right to bind them; choose a higher one with --listen",
+  EADDRNOTAVAIL: "this machine has no such address",
+};
 
 function tlsOptions(tls: TlsFiles) {
   return {

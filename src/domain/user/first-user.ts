@@ -46,14 +46,19 @@ export async function initializeFirstUser(
   });
 }
 
-/** The embedded default's `admin`, unless there are users already. Gives the password when it was made here. */
+/**
+ * The embedded default's `admin`, unless there are users already. Without a password one is made and given to `keep`
+ * before the user exists.
+ */
 export async function ensureAdmin(
   app: FirstUserApp,
   username: string,
   password: string | undefined,
+  keep: (password: string) => void,
 ): Promise<{ password: string; generated: boolean } | undefined> {
   if (!(await hasNoUsers(app.db))) return undefined;
   const chosen = password ?? randomText(24);
+  if (password === undefined) keep(chosen);
   await initializeFirstUser(app, { username, password: chosen, accessToken: false });
   return { password: chosen, generated: password === undefined };
 }
