@@ -1,0 +1,128 @@
+/**
+ * `npm test`: everything that can be held against Berth on this machine. Installs what is missing, then runs checks, unit
+ * tests and every suite of test/ on SQLite and, where the database matters, on PostgreSQL. Names of parts as arguments run
+ * only those; the last line says how many tests passed and failed.
+ */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { startOwnPostgres } from "../test/support/postgres.ts";
+import { findTool } from "../test/support/tools.ts";
+import { okParts } from "./ok.ts";
+import {
+  closingLine,
+  describeOutcome,
+  killParts,
+  type Part,
+  rootDir,
+  runParts,
+  testCommand,
+  testFilesIn,
+} from "./parts.ts";
+
+type Database = "sqlite" | "postgres";
+
+/** Folders whose tests do not meet the metadata database, or choose it by themselves. Every other runs on both. */
+const WITHOUT_DATABASE: ReadonlySet<string> = new Set(["bench", "binary", "cli", "readme", "storage", "support"]);
+/** Longest first, so that none of them is left over at the end; folders that are not named here come before these. */
+const ORDER = [
+  "clients",
+  "crash",
+  "registry",
+  "conformance",
+  "binary",
+  "cli",
+  "storage",
+  "db",
+  "api",
+  "bench",
+  "support",
+];
+/** Two cores: a third part at once takes as long and makes what measures time less sure. */
+const AT_ONCE = 2;
+/** The whole run has 25 minutes; one part that takes this long hangs. */
+const PART_TIMEOUT_SECONDS = 15 * 60;
+
+/** Every part of the full run. Each test file below test/ is in at least one. */
+export function allParts(env: Readonly<Record<string, string>> = {}): Part[] {
+  const folders = [...new Set(testFilesIn("test").map((file) => file.split("/")[1] ?? ""))];
+  folders.sort((a, b) => ORDER.indexOf(a) - ORDER.indexOf(b));
+  return [...okParts(), databaseLayer(env), ...folders.flatMap((folder) => folderParts(folder, env))];
+}
+
+/** The database layer's own tests choose both engines at once. */
+function databaseLayer(env: Readonly<Record<string, string>>): Part {
+  return {
+    name: "database layer",
+    command: testCommand(testFilesIn("src/db")),
+    env: { ...env, TEST_DB: "both" },
+    isTest: true,
+    timeoutSeconds: PART_TIMEOUT_SECONDS,
+  };
+}
+
+function folderParts(folder: string, env: Readonly<Record<string, string>>): Part[] {
+  const part = (name: string, database: Database): Part => ({
+    name,
+    command: testCommand(testFilesIn(`test/${folder}`)),
+    env: { ...env, TEST_DB: database },
+    isTest: true,
+    timeoutSeconds: PART_TIMEOUT_SECONDS,
+  });
+  if (WITHOUT_DATABASE.has(folder)) return [part(folder, "sqlite")];
+  return (["sqlite", "postgres"] as const).map((database) => part(`${folder} (${database})`, database));
+}
+
+/** Installs Debian packages and Go programs that the suites need and this machine lacks. */
+async function setUp(): Promise<void> {
+  const script = join(rootDir, "scripts", "setup-test.ts");
+  if (!existsSync(script)) return;
+  const child = Bun.spawn([process.execPath, script], { cwd: rootDir, stdio: ["ignore", "inherit", "inherit"] });
+  // What is still missing is named by the tests that need it.
+  if ((await child.exited) !== 0) console.log("the set-up did not finish; tests that miss something say what");
+}
+
+function choose(parts: readonly Part[], names: readonly string[]): Part[] {
+  for (const name of names) {
+    if (!parts.some((part) => part.name.startsWith(name))) {
+      throw new Error(`there is no part "${name}", use one of: ${parts.map((part) => part.name).join(", ")}`);
+    }
+  }
+  return parts.filter((part) => names.length === 0 || names.some((name) => part.name.startsWith(name)));
+}
+
+async function main(names: readonly string[]): Promise<number> {
+  const startedMs = performance.now();
+  choose(allParts(), names);
+  await setUp();
+  // One server for all parts; tests that crash or reconfigure theirs start their own.
+  const postgres = process.env.TEST_POSTGRES_URI ? undefined : await startOwnPostgres();
+  try {
+    const env = postgres ? { TEST_POSTGRES_URI: postgres.uri } : {};
+    const parts = choose(allParts(env), names);
+    const outcomes = await runParts(parts, AT_ONCE, (outcome) => console.log(describeOutcome(outcome)));
+    const notes = new Set(outcomes.flatMap((outcome) => outcome.notes));
+    if (findTool("go") === undefined) notes.add("not run: needs Go (the extended set; apt-get install golang)");
+    for (const note of notes) console.log(note);
+    console.log(`${outcomes.length} parts in ${((performance.now() - startedMs) / 1000).toFixed(0)} s`);
+    console.log(closingLine(outcomes));
+    return outcomes.some(({ failed }) => failed > 0) ? 1 : 0;
+  } finally {
+    await postgres?.stop();
+  }
+}
+
+if (import.meta.main) {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.once(signal, () => {
+      killParts();
+      process.exit(1);
+    });
+  }
+  try {
+    process.exitCode = await main(process.argv.slice(2));
+  } catch (error) {
+    console.log(error instanceof Error ? error.message : String(error));
+    console.log("0 passed, 1 failed");
+    process.exitCode = 1;
+  }
+}
