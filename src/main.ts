@@ -1,5 +1,9 @@
 /** Process entry: reads argv and hands over to one file in cli/. */
 
-import { runCli } from "./cli/cli.ts";
+import { growThreadPool } from "./cli/thread-pool.ts";
 
-process.exitCode = await runCli(process.argv.slice(2), process.env);
+const argv = process.argv.slice(2);
+if (argv[0] === "serve") growThreadPool(process.env);
+// Loaded only now: what would be loaded before starting again would be loaded twice.
+const { runCli } = await import("./cli/cli.ts");
+process.exitCode = await runCli(argv, process.env);
