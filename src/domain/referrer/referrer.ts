@@ -7,7 +7,7 @@ import type { App } from "../../app.ts";
 import type { Db } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import { type Digest, findDigest } from "../../oci/digest.ts";
-import { isIndexMediaType } from "../../oci/media-types.ts";
+import { isIndexMediaType, isMediaType } from "../../oci/media-types.ts";
 import { fallbackTag } from "../../oci/reference.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
 import { findManifestIds } from "../manifest/queries.ts";
@@ -43,7 +43,9 @@ export async function listReferrers(
   repository: RepositoryFacts,
   input: ListReferrers,
 ): Promise<ReferrersPage> {
-  if (input.limit === 0) return { referrers: [], next: undefined };
+  // No manifest has a type of another form; PostgreSQL takes a NUL in a parameter for an error.
+  const isPossible = input.artifactType === undefined || isMediaType(input.artifactType);
+  if (input.limit === 0 || !isPossible) return { referrers: [], next: undefined };
   const stored = await findReferrers(app.db, repository.id, input);
   const { page, next } = cutPage(stored, input.limit);
   if (input.last !== undefined) return { referrers: page, next };
@@ -111,7 +113,12 @@ async function findFallbackReferrers(
   );
   const digests = wanted.map(({ digest }) => findDigest(digest)).filter((digest) => digest !== undefined);
   const present = await findManifestIds(app.db, repository.id, digests);
-  return wanted.filter(({ digest }) => present.has(digest));
+  // Clients that append to the list may name one twice; the first counts.
+  const distinct = new Map<string, ReferrerDescriptor>();
+  for (const referrer of wanted) {
+    if (present.has(referrer.digest) && !distinct.has(referrer.digest)) distinct.set(referrer.digest, referrer);
+  }
+  return [...distinct.values()];
 }
 
 /** Those of `listed` that name the subject themselves: they have their place in the pages by digest. */
