@@ -42,7 +42,7 @@ export function fixedBytes(size: number, seed = 1): Uint8Array<ArrayBuffer> {
 
 export interface Image {
   /** The manifest's bytes as they are pushed. */
-  readonly manifest: Uint8Array;
+  readonly manifest: Uint8Array<ArrayBuffer>;
   readonly digest: string;
   readonly mediaType: string;
   readonly descriptor: Descriptor;
@@ -119,5 +119,10 @@ async function require201(answer: Promise<Response>, repository: string): Promis
 }
 
 function described(manifest: Uint8Array, mediaType: string) {
-  return { manifest, mediaType, digest: digestOf(manifest), descriptor: describeContent(manifest, mediaType) };
+  return {
+    manifest: new Uint8Array(manifest),
+    mediaType,
+    digest: digestOf(manifest),
+    descriptor: describeContent(manifest, mediaType),
+  };
 }

@@ -61,10 +61,10 @@ export function head(host: string, requestLine: string, headers: Record<string, 
 const responseTimeoutMs = 15_000;
 
 function wrap(socket: Socket): RawConnection {
-  let received = Buffer.alloc(0);
+  let received: Buffer = Buffer.alloc(0);
   let closed = false;
   let wake: () => void = () => undefined;
-  socket.on("data", (chunk) => {
+  socket.on("data", (chunk: Buffer) => {
     received = Buffer.concat([received, chunk]);
     wake();
   });
