@@ -14,6 +14,8 @@ export interface Logger {
   info(msg: string, fields?: LogFields): void;
   warn(msg: string, fields?: LogFields): void;
   error(msg: string, fields?: LogFields): void;
+  /** False when a line of this level would be dropped: worth asking before building a costly one. */
+  wants(level: LogLevel): boolean;
   /** Writes what is waiting. Called at stop and before the process may die. */
   flush(): void;
 }
@@ -60,6 +62,7 @@ export function createLogger(options: LoggerOptions): Logger {
     info: (msg, fields) => log("info", msg, fields),
     warn: (msg, fields) => log("warn", msg, fields),
     error: (msg, fields) => log("error", msg, fields),
+    wants: (level) => RANK[level] >= minRank,
     flush,
   };
 }

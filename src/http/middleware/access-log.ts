@@ -39,6 +39,7 @@ export function createAccessLog(app: App): (finished: FinishedRequest) => void {
       durationMs / 1000,
     );
     const level = isRoutine(request.method, response.status) ? "debug" : "info";
+    if (!app.log.wants(level)) return;
     app.log[level]("request", {
       requestId,
       method: request.method,
