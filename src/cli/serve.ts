@@ -48,7 +48,7 @@ export async function serve(invocation: Invocation): Promise<number> {
     await makeAdmin(app, loaded, invocation);
     await app.tokenKeys.signingKey();
     const http = createHttp(app);
-    const main = listen((request, clientIp) => http.fetch(request, { clientIp }), { ...address, tls });
+    const main = listen((request, client) => http.fetch(request, client), { ...address, tls });
     listeners.push(main);
     const metrics =
       metricsAddress === "off" ? undefined : listen(createMetricsHandler(app), { ...metricsAddress, tls: undefined });

@@ -2,12 +2,14 @@
 
 import type { RequestOrigin } from "../domain/audit/audit.ts";
 
+/** The client's end of the connection. Asking for its address costs, so it is looked up when it is read. */
+export interface Client {
+  readonly clientIp: string | undefined;
+}
+
 /** Bindings that the server hands to Hono. */
 export interface ServerEnv {
-  Bindings: {
-    /** The address of the client's end of the connection. */
-    readonly clientIp: string | undefined;
-  };
+  Bindings: Client;
   Variables: {
     requestId: string;
     /** Name of the route for metrics; set by whoever recognises it. */
@@ -15,8 +17,8 @@ export interface ServerEnv {
   };
 }
 
-export function requestOrigin(request: Request, clientIp: string | undefined): RequestOrigin {
-  return { ip: clientIp, userAgent: request.headers.get("user-agent")?.slice(0, 255) };
+export function requestOrigin(request: Request, client: Client): RequestOrigin {
+  return { ip: client.clientIp, userAgent: request.headers.get("user-agent")?.slice(0, 255) };
 }
 
 /** The path of a request as Bun hands it over, still encoded, and its query without the question mark. */

@@ -9,7 +9,7 @@ import type { TlsFiles } from "../config/files.ts";
 import { Health } from "../domain/health/health.ts";
 import { TokenVerifier } from "../domain/token/token.ts";
 import { userInitializeRoute } from "./api/user-initialize.ts";
-import { type ServerEnv, splitUrl } from "./context.ts";
+import { type Client, type ServerEnv, splitUrl } from "./context.ts";
 import { healthRoute } from "./health.ts";
 import { createAccessLog } from "./middleware/access-log.ts";
 import { createRegistryRouter } from "./registry/router.ts";
@@ -23,14 +23,21 @@ export function createHttp(app: App): Hono<ServerEnv> {
   const note = createAccessLog(app);
   const registry = createRegistryRouter(app, new TokenVerifier());
   const health = new Health(app);
+  // Unlike every other process and start, and cheap to count up.
+  const idPrefix = crypto.randomUUID().slice(0, 13);
+  let requests = 0;
+
+  function requestIdOf(request: Request): string {
+    const given = request.headers.get("x-request-id");
+    return given !== null && REQUEST_ID.test(given) ? given : `${idPrefix}-${(++requests).toString(36)}`;
+  }
 
   async function answerRegistry(request: Request, env: ServerEnv["Bindings"]): Promise<Response> {
     const startedMs = performance.now();
     const requestId = requestIdOf(request);
-    const { clientIp } = env;
-    const { response, route, username } = await registry({ request, clientIp, requestId });
+    const { response, route, username } = await registry({ request, client: env, requestId });
     response.headers.set("X-Request-Id", requestId);
-    note({ request, response, requestId, route, clientIp, username, startedMs });
+    note({ request, response, requestId, route, client: env, username, startedMs });
     return response;
   }
 
@@ -44,13 +51,12 @@ export function createHttp(app: App): Hono<ServerEnv> {
     c.set("route", "unknown");
     await next();
     c.res.headers.set("X-Request-Id", requestId);
-    const { clientIp } = c.env;
     note({
       request: c.req.raw,
       response: c.res,
       requestId,
       route: c.get("route"),
-      clientIp,
+      client: c.env,
       username: undefined,
       startedMs,
     });
@@ -79,11 +85,6 @@ export function createHttp(app: App): Hono<ServerEnv> {
   return http;
 }
 
-function requestIdOf(request: Request): string {
-  const given = request.headers.get("x-request-id");
-  return given !== null && REQUEST_ID.test(given) ? given : crypto.randomUUID();
-}
-
 export interface ListenOptions {
   /** Without brackets; "::" listens on both families, with `ipv6Only` on IPv6 alone. */
   hostname: string;
@@ -108,7 +109,7 @@ const IDLE_SECONDS = 120;
 
 /** Starts listening. Throws, with the address and what to do, when it is taken or cannot be had. */
 export function listen(
-  handle: (request: Request, clientIp: string | undefined) => Response | Promise<Response>,
+  handle: (request: Request, client: Client) => Response | Promise<Response>,
   options: ListenOptions,
 ): Listener {
   const host = options.hostname.includes(":") ? `[${options.hostname}]` : options.hostname;
@@ -120,7 +121,11 @@ export function listen(
     idleTimeout: IDLE_SECONDS,
     ...(options.tls ? { tls: tlsOptions(options.tls) } : {}),
     fetch(request, self) {
-      return handle(request, self.requestIP(request)?.address);
+      return handle(request, {
+        get clientIp() {
+          return self.requestIP(request)?.address;
+        },
+      });
     },
     error() {
       return new Response("internal error\n", { status: 500 });

@@ -1,13 +1,14 @@
 /** What is noted of every request: its id, its duration, who made it and what became of it. */
 
 import type { App } from "../../app.ts";
+import type { Client } from "../context.ts";
 
 export interface FinishedRequest {
   readonly request: Request;
   readonly response: Response;
   readonly requestId: string;
   readonly route: string;
-  readonly clientIp: string | undefined;
+  readonly client: Client;
   readonly username: string | undefined;
   /** `performance.now()` when the request came in. */
   readonly startedMs: number;
@@ -30,7 +31,7 @@ export function createAccessLog(app: App): (finished: FinishedRequest) => void {
     observation(seconds);
   }
 
-  return ({ request, response, requestId, route, clientIp, username, startedMs }) => {
+  return ({ request, response, requestId, route, client, username, startedMs }) => {
     const durationMs = performance.now() - startedMs;
     observe(
       KNOWN_METHODS.has(request.method) ? request.method : "other",
@@ -47,7 +48,7 @@ export function createAccessLog(app: App): (finished: FinishedRequest) => void {
       path: pathOf(request.url),
       status: response.status,
       durationMs: Math.round(durationMs * 10) / 10,
-      ip: clientIp,
+      ip: client.clientIp,
       user: username,
     });
   };

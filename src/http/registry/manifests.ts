@@ -76,7 +76,7 @@ async function putManifestRoute({
     const tags = tagTexts.map(parseTag);
     const content = await readBody(request, MANIFEST_SIZE_BYTES_MAX);
     const contentType = request.headers.get("content-type") ?? undefined;
-    const input = { repository, reference, tags, contentType, content, request: origin };
+    const input = { repository, reference, tags, contentType, content, request: origin() };
     const { digest, subject, mediaType } = await putManifest(app, caller, input);
     mediaTypeLabel("201", mediaType);
     const headers = new Headers({
@@ -95,7 +95,7 @@ async function putManifestRoute({
 
 async function deleteManifestRoute({ app, caller, route, repository, origin }: Context): Promise<Response> {
   const reference = parseReference(route.reference);
-  if (reference.kind === "tag") await deleteTag(app, caller, repository, reference.tag, origin);
-  else await deleteManifest(app, caller, repository, reference.digest, origin);
+  if (reference.kind === "tag") await deleteTag(app, caller, repository, reference.tag, origin());
+  else await deleteManifest(app, caller, repository, reference.digest, origin());
   return new Response(null, { status: 202, headers: { "Docker-Distribution-Api-Version": "registry/2.0" } });
 }

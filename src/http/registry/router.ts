@@ -14,7 +14,7 @@ import { parseRepositoryPath } from "../../oci/names.ts";
 import { parseV2Path, type V2Route } from "../../oci/path.ts";
 import { callerOf } from "../auth/caller.ts";
 import { tokenRoute } from "../auth/token-route.ts";
-import { requestOrigin, splitUrl } from "../context.ts";
+import { type Client, requestOrigin, splitUrl } from "../context.ts";
 import { audienceOf, challengeOf } from "./challenge.ts";
 import { renderRegistryError, toRegistryError } from "./errors.ts";
 import {
@@ -31,7 +31,7 @@ const NO_QUERY = new URLSearchParams();
 
 export interface RegistryRequest {
   readonly request: Request;
-  readonly clientIp: string | undefined;
+  readonly client: Client;
   readonly requestId: string;
 }
 
@@ -62,7 +62,7 @@ export function createRegistryRouter(
         app,
         request,
         query: query === "" ? NO_QUERY : new URLSearchParams(query),
-        origin: requestOrigin(request, input.clientIp),
+        origin: () => requestOrigin(request, input.client),
       };
       if (route.kind === "token") {
         requireMethod(request.method, ["GET", "HEAD", "POST"]);
@@ -106,7 +106,7 @@ async function dispatch(table: RouteTable, context: RegistryContext): Promise<Re
   const parsed = parseRepositoryPath(route.name, pathRules(app.config));
   if (entry.needs === "upload") return entry.handle({ ...context, parsed });
   if (entry.needs === "creates") {
-    return entry.handle({ ...context, repository: await requireRepositoryForPush(app, caller, parsed, origin) });
+    return entry.handle({ ...context, repository: await requireRepositoryForPush(app, caller, parsed, origin()) });
   }
   try {
     return await entry.handle({ ...context, repository: await requireRepository(app, caller, parsed, entry.needs) });

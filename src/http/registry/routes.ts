@@ -26,7 +26,8 @@ export interface RegistryContext<Kind extends RouteKind = RouteKind> {
   readonly request: Request;
   readonly route: Extract<V2Route, { kind: Kind }>;
   readonly query: URLSearchParams;
-  readonly origin: RequestOrigin;
+  /** Where the request came from, for the action log. */
+  origin(): RequestOrigin;
 }
 
 /** A handler of a route that has a repository in its path. */
