@@ -123,7 +123,8 @@ export function listen(
     fetch(request, self) {
       return handle(request, {
         get clientIp() {
-          return self.requestIP(request)?.address;
+          // A dual-stack socket shows IPv4 clients in mapped form; people and log tools know them without.
+          return self.requestIP(request)?.address.replace(/^::ffff:(?=\d+\.)/, "");
         },
       });
     },
