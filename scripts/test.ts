@@ -22,7 +22,7 @@ import {
 type Database = "sqlite" | "postgres";
 
 /** Folders whose tests do not meet the metadata database, or choose it by themselves. Every other runs on both. */
-const WITHOUT_DATABASE: ReadonlySet<string> = new Set(["bench", "binary", "cli", "readme", "storage", "support"]);
+const WITHOUT_DATABASE: ReadonlySet<string> = new Set(["bench", "binary", "readme", "storage", "support"]);
 /** Longest first, so that none of them is left over at the end; folders that are not named here come before these. */
 const ORDER = [
   "clients",

@@ -3,7 +3,7 @@
 import { type ParseArgsOptionsConfig, parseArgs } from "node:util";
 import { ConfigError } from "../config/load.ts";
 import { RegistryError } from "../errors.ts";
-import { complain, type Environment, EXIT, type Invocation } from "./invocation.ts";
+import { complain, type Environment, EXIT, type Invocation, UsageError } from "./invocation.ts";
 
 interface Command {
   readonly summary: string;
@@ -81,8 +81,8 @@ function explain(name: string, error: unknown): number {
     return EXIT.config;
   }
   const message = error instanceof Error ? error.message : String(error);
-  const isUsage = error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS");
-  if (isUsage) return complain(`berth ${name}: ${message}`, EXIT.usage);
+  const isBadOption = error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS");
+  if (isBadOption || error instanceof UsageError) return complain(`berth ${name}: ${message}`, EXIT.usage);
   const cause = error instanceof Error && error.cause instanceof Error ? ` (${error.cause.message})` : "";
   const code = error instanceof RegistryError && error.code === "unavailable" ? EXIT.unavailable : EXIT.failed;
   return complain(`berth ${name}: ${message}${cause}`, code);

@@ -11,6 +11,11 @@ export interface Invocation {
   readonly env: Environment;
 }
 
+/** The command line itself is wrong: ends with 64. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
 /** Says what is wrong on stderr and gives the exit code back. */
 export function complain(text: string, code: number): number {
   process.stderr.write(`${text}\n`);

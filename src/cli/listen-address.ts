@@ -1,5 +1,7 @@
 /** Addresses to listen on: from `--listen`, or from the config's IP version and the product's ports. */
 
+import { UsageError } from "./invocation.ts";
+
 export interface ListenAddress {
   /** Without brackets. */
   readonly hostname: string;
@@ -16,14 +18,14 @@ export function defaultAddress(version: IpVersion, port: number): ListenAddress 
 }
 
 /**
- * Reads `ADDR:PORT`, `[::]:PORT`, `:PORT` or `PORT`. Without an address it is the config's family. Throws TypeError for
+ * Reads `ADDR:PORT`, `[::]:PORT`, `:PORT` or `PORT`. Without an address it is the config's family. Throws UsageError for
  * anything else.
  */
 export function parseListenAddress(text: string, version: IpVersion): ListenAddress {
   const match = /^(?:(?:\[([0-9a-fA-F:.]+)\]|([^[\]:]*)):)?([0-9]{1,5})$/.exec(text);
   const port = Number(match?.[3] ?? Number.NaN);
   if (!match || port > 65_535) {
-    throw new TypeError(`"${text}" is no address to listen on, write it as 127.0.0.1:8080, [::]:8080 or :8080`);
+    throw new UsageError(`"${text}" is no address to listen on, write it as 127.0.0.1:8080, [::]:8080 or :8080`);
   }
   const hostname = match[1] ?? match[2] ?? "";
   if (hostname === "") return defaultAddress(version, port);

@@ -42,6 +42,8 @@ export async function serve(invocation: Invocation): Promise<number> {
   if (address === "off") return complain("berth serve: --listen cannot be off", EXIT.usage);
 
   const log = bootLogger(config);
+  // From here on: whoever starts us may have second thoughts before we listen.
+  const stopping = stopSignal(log);
   const app = await boot(loaded, log);
   const listeners: Listener[] = [];
   try {
@@ -68,7 +70,7 @@ export async function serve(invocation: Invocation): Promise<number> {
     throw error;
   }
   const stopMaintenance = startMaintenance(app);
-  const signal = await stopSignal(log);
+  const signal = await stopping;
   log.info("stopping", { signal });
   app.state.draining = true;
   const { healthAskedMs } = app.state;
