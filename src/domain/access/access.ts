@@ -59,6 +59,9 @@ export function decide(
   const right = decideRight(policy, caller.principal, repository, role, action);
   if (caller.expired) return { ...right, allowed: false, rule: "token-expired" };
   if (action !== "admin" && !tokenCovers(caller, repository.path, action)) {
+    // The token service leaves out what the account may not do now: a client that may read is told why (READ_ONLY, say),
+    // because asking for a wider token would not help it.
+    if (!right.allowed && tokenCovers(caller, repository.path, "pull")) return right;
     return { allowed: false, rule: "token-scope", mayKnow: right.mayKnow };
   }
   return right;

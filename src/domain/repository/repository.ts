@@ -38,10 +38,11 @@ export async function requireRepository(
   }
   const namespace = await findNamespaceFacts(app.db, parsed.namespace, caller.principal);
   const decision = decideCreate(app.config, caller, namespace);
-  if (decision.mayKnow && !caller.expired) {
+  // A token for something else is told as little as of a repository that exists: 404 beside 401 would tell them apart.
+  if (decision.mayKnow && !caller.expired && tokenCovers(caller, parsed.path, action)) {
     throw new RegistryError("name_unknown", { message: "repository not found", detail: { name: parsed.path } });
   }
-  throw refusal(caller, parsed.path, action, decision, undefined);
+  throw refusal(caller, parsed.path, action, { ...decision, mayKnow: false }, undefined);
 }
 
 /** The repository to push to, created if it is missing and the caller may create it. Throws as `requireRepository`. */

@@ -71,9 +71,12 @@ async function allowedActions(
     const caller: Caller = { ...ANONYMOUS, principal, authKind: "basic" };
     const namespace = await findNamespaceFacts(app.db, scope.parsed.namespace, principal);
     const vacant = namespace === undefined && app.config.CREATE_NAMESPACE_ON_PUSH && principal?.kind === "user";
-    const mayCreate = decideCreate(app.config, caller, namespace).allowed || (vacant && !principal.restricted);
-    // Pull goes with it: clients look for blobs before they push the first one.
-    return mayCreate ? asked.filter((action) => action !== "delete") : [];
+    const decision = decideCreate(app.config, caller, namespace);
+    const mayCreate = decision.allowed || (vacant && !principal.restricted);
+    // Pull goes with it: clients look for blobs before they push the first one. Alone it is for those who may be told that
+    // nothing is there, but not create it now.
+    if (mayCreate) return asked.filter((action) => action !== "delete");
+    return decision.mayKnow ? asked.filter((action) => action === "pull") : [];
   }
   const role = await app.lookup.role(principal, repository);
   const allows = (action: RegistryAction | "admin") =>
