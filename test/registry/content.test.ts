@@ -65,7 +65,7 @@ describe("stored as pushed", () => {
     ["an OCI image without mediaType", image("untyped", { fields: { mediaType: undefined } })],
     ["odd white space", raw(` \n\t${odd.replaceAll(",", " ,\r\n ")}\n\n`)],
     ["odd order and escapes", raw(odd.replace('"schemaVersion":2,', "").replace(/\}$/, ',"\\u0073chemaVersion":2}'))],
-    ["unknown fields", image("unknown-fields", { fields: { future: { a: [1, null, 1e400] }, urls: [] } })],
+    ["unknown fields", raw(odd.replace(/\}$/, ',"future":{"a":[1,null,1e400]},"urls":[]}'))],
     ["an artifact with the empty config", artifact("application/vnd.example.thing")],
     ["an artifact by its config type", artifactByConfig()],
     ["zstd layers", zstdImage()],
