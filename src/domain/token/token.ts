@@ -173,8 +173,8 @@ function readGrants(access: unknown, config: Pick<Config, "SERVER_HOSTNAME" | "L
   const grants = new Map<RepositoryPath, Set<RegistryAction | "*">>();
   if (!Array.isArray(access)) return grants;
   for (const entry of access as { name: string; actions: (RegistryAction | "*")[] }[]) {
-    const host = `${config.SERVER_HOSTNAME}/`;
-    const name = entry.name.startsWith(host) ? entry.name.slice(host.length) : entry.name;
+    const host = config.SERVER_HOSTNAME === undefined ? undefined : `${config.SERVER_HOSTNAME}/`;
+    const name = host !== undefined && entry.name.startsWith(host) ? entry.name.slice(host.length) : entry.name;
     const path = (name.includes("/") ? name : `${config.LIBRARY_NAMESPACE}/${name}`) as RepositoryPath;
     const actions = grants.get(path) ?? new Set();
     for (const action of entry.actions) actions.add(action);
