@@ -27,6 +27,7 @@ export type ErrorCode =
   | "denied"
   | "namespace_disabled"
   | "registry_readonly"
+  | "request_too_large"
   | "too_many_logins"
   | "too_many_requests"
   | "method_not_allowed"

@@ -12,5 +12,5 @@ const STATUS: Partial<Record<RegistryError["code"], number>> = {
   unavailable: 503,
   storage_full: 503,
   too_many_requests: 429,
-  manifest_too_large: 413,
+  request_too_large: 413,
 };

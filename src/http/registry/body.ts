@@ -4,16 +4,23 @@ import type { UploadBody } from "../../domain/upload/upload.ts";
 import { RegistryError } from "../../errors.ts";
 import { parseContentRange } from "../../oci/range.ts";
 
-/** The whole body, at most `maxBytes`. Throws `manifest_too_large` as soon as more is announced or arrives. */
-export async function readBody(request: Request, maxBytes: number): Promise<Uint8Array> {
+/**
+ * The whole body, at most `maxBytes`. Throws `manifest_too_large`, or for other bodies `request_too_large`, as soon as more
+ * is announced or arrives.
+ */
+export async function readBody(
+  request: Request,
+  maxBytes: number,
+  kind: "manifest" | "request" = "request",
+): Promise<Uint8Array> {
   const announced = contentLength(request);
-  if (announced !== undefined && announced > maxBytes) throw tooLarge(maxBytes, announced);
+  if (announced !== undefined && announced > maxBytes) throw tooLarge(kind, maxBytes, announced);
   if (!request.body) return new Uint8Array();
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of request.body as ReadableStream<Uint8Array>) {
     size += chunk.length;
-    if (size > maxBytes) throw tooLarge(maxBytes, size);
+    if (size > maxBytes) throw tooLarge(kind, maxBytes, size);
     chunks.push(chunk);
   }
   if (announced !== undefined && announced !== size) {
@@ -38,9 +45,9 @@ export function contentLength(request: Request): number | undefined {
   return header === null ? undefined : Number(header);
 }
 
-function tooLarge(maxBytes: number, sizeBytes: number): RegistryError {
-  return new RegistryError("manifest_too_large", {
-    message: `the manifest has ${sizeBytes} bytes or more, at most ${maxBytes} are taken`,
+function tooLarge(kind: "manifest" | "request", maxBytes: number, sizeBytes: number): RegistryError {
+  return new RegistryError(`${kind}_too_large`, {
+    message: `the ${kind === "manifest" ? kind : "body"} has ${sizeBytes} bytes or more, at most ${maxBytes} are taken`,
     detail: { max_allowed: maxBytes },
   });
 }

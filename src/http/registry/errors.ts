@@ -34,6 +34,7 @@ const WIRE: Record<ErrorCode, WireError> = {
   denied: { status: 403, code: "DENIED", message: "requested access to the resource is denied" },
   namespace_disabled: { status: 405, code: "DENIED", message: "namespace has been disabled" },
   registry_readonly: { status: 405, code: "DENIED", message: "System is currently read-only." },
+  request_too_large: { status: 413, code: "INVALID_REQUEST", message: "request is too large" },
   too_many_logins: { status: 429, code: "TOOMANYREQUESTS", message: "too many login attempts" },
   too_many_requests: { status: 429, code: "TOOMANYREQUESTS", message: "too many requests" },
   method_not_allowed: { status: 405, code: "UNSUPPORTED", message: "the method is not supported here" },

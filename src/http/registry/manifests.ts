@@ -74,7 +74,7 @@ async function putManifestRoute({
       });
     }
     const tags = tagTexts.map(parseTag);
-    const content = await readBody(request, MANIFEST_SIZE_BYTES_MAX);
+    const content = await readBody(request, MANIFEST_SIZE_BYTES_MAX, "manifest");
     const contentType = request.headers.get("content-type") ?? undefined;
     const input = { repository, reference, tags, contentType, content, request: origin() };
     const { digest, subject, mediaType } = await putManifest(app, caller, input);
