@@ -1,16 +1,25 @@
 /** `berth check`: is the config right, and can everything it names be reached? Lists all that is wrong, not the first. */
 
 import { bootDatabase, bootLogger, bootStorage } from "../boot.ts";
-import type { Config } from "../config/load.ts";
+import type { Config, LoadedConfig } from "../config/load.ts";
 import { schemaVersion } from "../db/migrate.ts";
 import { EXIT, type Invocation } from "./invocation.ts";
+import { localUrl, mainAddress } from "./listen-address.ts";
 import { loadFor } from "./load.ts";
 
 const PING_TIMEOUT_MS = 5000;
+const HEALTH_TIMEOUT_MS = 5000;
 
-/** 0 when all is well, 69 when a service cannot be reached; a wrong config ends with 78 before that. */
+/**
+ * 0 when all is well, 69 when a service cannot be reached; a wrong config ends with 78 before that.
+ * With `--running` only the instance on this machine is asked for its health: what a container's health check needs.
+ */
 export async function check(invocation: Invocation): Promise<number> {
-  const { config, warnings } = loadFor(invocation);
+  const loaded = loadFor(invocation);
+  if (invocation.options.running === true) {
+    return (await probe("instance", () => checkInstance(invocation, loaded))) ? EXIT.ok : EXIT.unavailable;
+  }
+  const { config, warnings } = loaded;
   for (const warning of warnings) process.stdout.write(`warning  ${warning}\n`);
   process.stdout.write("ok       config\n");
   const results = [
@@ -30,6 +39,17 @@ async function probe(name: string, run: () => Promise<string>): Promise<boolean>
     process.stdout.write(`failed   ${name}: ${message}${cause}\n`);
     return false;
   }
+}
+
+async function checkInstance(invocation: Invocation, loaded: LoadedConfig): Promise<string> {
+  const url = `${localUrl(mainAddress(invocation, loaded), loaded.tls ? "https" : "http")}/health/instance`;
+  // The certificate is made out for the name that clients use, which is not this one.
+  const tls = { rejectUnauthorized: false };
+  const response = await fetch(url, { tls, signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) }).catch((cause: unknown) => {
+    throw new Error(`${url} does not answer`, { cause });
+  });
+  if (response.status !== 200) throw new Error(`${url} answers ${response.status}: ${await response.text()}`);
+  return `${url} answers 200`;
 }
 
 async function checkDatabase(config: Config): Promise<string> {

@@ -29,8 +29,8 @@ const COMMANDS: Record<string, Command> = {
     run: async (invocation) => (await import("./serve.ts")).serve(invocation),
   },
   check: {
-    summary: "validate the config and reach every service it names",
-    options: {},
+    summary: "validate the config and reach every service it names; with --running, ask the instance here",
+    options: { running: { type: "boolean" }, listen: { type: "string" } },
     run: async (invocation) => (await import("./check.ts")).check(invocation),
   },
   migrate: {

@@ -13,12 +13,9 @@ import { createHttp, type Listener, listen } from "../http/server.ts";
 import { VERSION } from "../version.ts";
 import { startMaintenance } from "../workers/maintenance.ts";
 import { complain, EXIT, type Invocation } from "./invocation.ts";
-import { defaultAddress, type ListenAddress, parseListenAddress } from "./listen-address.ts";
+import { mainAddress, metricsAddressOf } from "./listen-address.ts";
 import { dataDirOf, loadFor, text } from "./load.ts";
 
-const HTTP_PORT = 8080;
-const HTTPS_PORT = 8443;
-const METRICS_PORT = 9091;
 /**
  * After SIGTERM /health/instance says 503 for this long while everything else is still answered: a load balancer that
  * polls every second has looked twice before connections are refused.
@@ -36,10 +33,8 @@ export async function serve(invocation: Invocation): Promise<number> {
   if (processes !== "1") return complain("berth serve: --processes above 1 is not in this build yet", EXIT.usage);
   const loaded = loadFor(invocation);
   const { config, tls } = loaded;
-  const version = config.FEATURE_LISTEN_IP_VERSION;
-  const address = addressOf(invocation, "listen", () => defaultAddress(version, tls ? HTTPS_PORT : HTTP_PORT), version);
-  const metricsAddress = addressOf(invocation, "metrics-listen", () => defaultAddress(version, METRICS_PORT), version);
-  if (address === "off") return complain("berth serve: --listen cannot be off", EXIT.usage);
+  const address = mainAddress(invocation, loaded);
+  const metricsAddress = metricsAddressOf(invocation, loaded);
 
   const log = bootLogger(config);
   // From here on: whoever starts us may have second thoughts before we listen.
@@ -52,8 +47,7 @@ export async function serve(invocation: Invocation): Promise<number> {
     const http = createHttp(app);
     const main = listen((request, client) => http.fetch(request, client), { ...address, tls });
     listeners.push(main);
-    const metrics =
-      metricsAddress === "off" ? undefined : listen(createMetricsHandler(app), { ...metricsAddress, tls: undefined });
+    const metrics = metricsAddress && listen(createMetricsHandler(app), { ...metricsAddress, tls: undefined });
     if (metrics) listeners.push(metrics);
     // Whoever started us reads the addresses from the first line.
     log.info("listening", {
@@ -79,17 +73,6 @@ export async function serve(invocation: Invocation): Promise<number> {
   await drain(listeners, log);
   await app.close();
   return EXIT.ok;
-}
-
-function addressOf(
-  invocation: Invocation,
-  option: "listen" | "metrics-listen",
-  otherwise: () => ListenAddress,
-  version: LoadedConfig["config"]["FEATURE_LISTEN_IP_VERSION"],
-): ListenAddress | "off" {
-  const given = text(invocation.options[option]);
-  if (given === "off") return "off";
-  return given === undefined ? otherwise() : parseListenAddress(given, version);
 }
 
 /** The embedded default's first start: a superuser with a password that is shown once and kept for its owner. */
