@@ -357,17 +357,22 @@ describe("accounts", () => {
     expect((await user.pullManifest("switched/repo", "v1")).status).toBe(200);
   });
 
-  test("a disabled namespace refuses pulls of others too, with Quay's text", async () => {
+  test("a disabled namespace refuses pulls and tokens of those who could pull, with Quay's text", async () => {
     const user = await registry.user("closing");
     await publish(user, "closing/repo", image("closing"), "v1");
     await registry.grant("bob", "closing/repo", "read");
     await registry.enabled("closing", false);
-    const response = await fetch(`${url}/v2/closing/repo/manifests/v1`, { headers: basicOf("bob") });
-    expect(response.status).toBe(405);
-    expect(await errorOf(response)).toMatchObject({
-      code: "DENIED",
-      message: "Namespace closing has been disabled. Please contact a system administrator.",
-    });
+    const scope = "/v2/auth?service=berth&scope=repository:closing/repo:pull";
+    for (const path of ["/v2/closing/repo/manifests/v1", scope]) {
+      const response = await fetch(`${url}${path}`, { headers: basicOf("bob") });
+      expect(response.status).toBe(405);
+      expect(await errorOf(response)).toMatchObject({
+        code: "DENIED",
+        message: "Namespace closing has been disabled. Please contact a system administrator.",
+      });
+    }
+    // Who may not know the repository gets a token that is good for nothing, as for any other name.
+    expect((await granted(fetch(`${url}${scope}`, { headers: basicOf("alice") }))).access[0]?.actions).toEqual([]);
   });
 });
 

@@ -13,6 +13,7 @@ import type { ParsedRepositoryPath, RepositoryPath } from "../../oci/names.ts";
 import { type Decision, decide, decideCreate } from "../access/access.ts";
 import { type Caller, type RegistryAction, tokenCovers } from "../access/actor.ts";
 import { findNamespaceFacts, type NamespaceFacts, type RepositoryFacts } from "../access/facts.ts";
+import { namespaceDisabled } from "../access/refusal.ts";
 import { logAction, type RequestOrigin } from "../audit/audit.ts";
 import { repositoryKey } from "../lookup/lookup.ts";
 import { insertAccount } from "../user/account.ts";
@@ -190,10 +191,7 @@ function refusal(
       const message = `Repository is in read only or mirror mode: ${repository.state}`;
       return new RegistryError("denied", { message, detail: { ...detail, state: repository.state } });
     }
-    if (decision.rule === "namespace-disabled") {
-      const message = `Namespace ${repository.namespace} has been disabled. Please contact a system administrator.`;
-      return new RegistryError("namespace_disabled", { message, detail });
-    }
+    if (decision.rule === "namespace-disabled") return namespaceDisabled(repository.namespace);
   }
   if (decision.mayKnow && decision.rule === "registry-readonly") {
     return new RegistryError("registry_readonly", { message: "System is currently read-only.", detail });

@@ -12,6 +12,7 @@ import type { RepositoryPath } from "../../oci/names.ts";
 import { decideCreate, decideRight } from "../access/access.ts";
 import { ANONYMOUS, type Caller, type Principal, REGISTRY_ACTIONS, type RegistryAction } from "../access/actor.ts";
 import { findNamespaceFacts } from "../access/facts.ts";
+import { namespaceDisabled } from "../access/refusal.ts";
 import { TOKEN_ALGORITHM } from "./keys.ts";
 import type { RequestedScope } from "./scope.ts";
 
@@ -32,7 +33,10 @@ export interface IssuedToken {
   readonly issuedMs: number;
 }
 
-/** A token for these scopes; what is not allowed is left out of it without a word. */
+/**
+ * A token for these scopes; what is not allowed is left out of it without a word. Throws `namespace_disabled` to those who
+ * could pull otherwise.
+ */
 export async function issueToken(
   app: TokenApp,
   principal: Principal | undefined,
@@ -79,8 +83,10 @@ async function allowedActions(
     return decision.mayKnow ? asked.filter((action) => action === "pull") : [];
   }
   const role = await app.lookup.role(principal, repository);
-  const allows = (action: RegistryAction | "admin") =>
-    decideRight(app.config, principal, repository, role, action).allowed;
+  const decideOn = (action: RegistryAction | "admin") => decideRight(app.config, principal, repository, role, action);
+  const pull = decideOn("pull");
+  if (pull.rule === "namespace-disabled" && pull.mayKnow) throw namespaceDisabled(repository.namespace);
+  const allows = (action: RegistryAction | "admin") => decideOn(action).allowed;
   const actions: string[] = asked.filter(allows);
   if (scope.actions.has("*") && allows("admin") && repository.state === "NORMAL") actions.push("*");
   return actions;
