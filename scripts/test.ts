@@ -7,6 +7,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { startOwnPostgres } from "../test/support/postgres.ts";
 import { findTool } from "../test/support/tools.ts";
+import { buildBinary } from "./build.ts";
 import { okParts } from "./ok.ts";
 import {
   closingLine,
@@ -42,29 +43,41 @@ const AT_ONCE = 2;
 /** The whole run has 25 minutes; one part that takes this long hangs. */
 const PART_TIMEOUT_SECONDS = 15 * 60;
 
+export interface Ground {
+  /** A server that all parts share; without one each starts its own. */
+  readonly postgresUri?: string | undefined;
+  /** The single binary, as it is released. */
+  readonly binary?: string;
+}
+
 /** Every part of the full run. Each test file below test/ is in at least one. */
-export function allParts(env: Readonly<Record<string, string>> = {}): Part[] {
+export function allParts(ground: Ground = {}): Part[] {
   const folders = [...new Set(testFilesIn("test").map((file) => file.split("/")[1] ?? ""))];
   folders.sort((a, b) => ORDER.indexOf(a) - ORDER.indexOf(b));
-  return [...okParts(), databaseLayer(env), ...folders.flatMap((folder) => folderParts(folder, env))];
+  return [...okParts(), databaseLayer(ground), ...folders.flatMap((folder) => folderParts(folder, ground))];
 }
 
 /** The database layer's own tests choose both engines at once. */
-function databaseLayer(env: Readonly<Record<string, string>>): Part {
+function databaseLayer(ground: Ground): Part {
   return {
     name: "database layer",
     command: testCommand(testFilesIn("src/db")),
-    env: { ...env, TEST_DB: "both" },
+    env: { TEST_POSTGRES_URI: ground.postgresUri, TEST_DB: "both" },
     isTest: true,
     timeoutSeconds: PART_TIMEOUT_SECONDS,
   };
 }
 
-function folderParts(folder: string, env: Readonly<Record<string, string>>): Part[] {
+/** On SQLite the server runs from the sources, on PostgreSQL it is the single binary: both are held to every test. */
+function folderParts(folder: string, ground: Ground): Part[] {
   const part = (name: string, database: Database): Part => ({
     name,
     command: testCommand(testFilesIn(`test/${folder}`)),
-    env: { ...env, TEST_DB: database },
+    env: {
+      TEST_POSTGRES_URI: ground.postgresUri,
+      TEST_DB: database,
+      ...(database === "postgres" ? { TEST_BERTH_BINARY: ground.binary } : {}),
+    },
     isTest: true,
     timeoutSeconds: PART_TIMEOUT_SECONDS,
   });
@@ -95,10 +108,11 @@ async function main(names: readonly string[]): Promise<number> {
   choose(allParts(), names);
   await setUp();
   // One server for all parts; tests that crash or reconfigure theirs start their own.
-  const postgres = process.env.TEST_POSTGRES_URI ? undefined : await startOwnPostgres();
+  const given = process.env.TEST_POSTGRES_URI;
+  const postgres = given ? undefined : await startOwnPostgres();
   try {
-    const env = postgres ? { TEST_POSTGRES_URI: postgres.uri } : {};
-    const parts = choose(allParts(env), names);
+    const ground = { binary: await buildBinary(), postgresUri: given ?? postgres?.uri };
+    const parts = choose(allParts(ground), names);
     const outcomes = await runParts(parts, AT_ONCE, (outcome) => console.log(describeOutcome(outcome)));
     const notes = new Set(outcomes.flatMap((outcome) => outcome.notes));
     if (findTool("go") === undefined) notes.add("not run: needs Go (the extended set; apt-get install golang)");
