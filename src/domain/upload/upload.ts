@@ -176,7 +176,7 @@ async function append(
     await writer
       .abort()
       .catch((cause: unknown) => app.log.warn("cannot undo a broken chunk", { error: String(cause) }));
-    throw error;
+    throw isHangUp(error) ? cutOff(received, error) : error;
   }
 }
 
@@ -215,9 +215,7 @@ function requireRange(session: UploadSession, body: UploadBody): void {
 
 /** A connection that broke leaves fewer bytes than were announced: they are dropped, the session stays where it was. */
 function requireLength(session: UploadSession, body: UploadBody, received: number): void {
-  if (body.signal?.aborted) {
-    throw new RegistryError("size_invalid", { message: `the connection was cut after ${received} bytes` });
-  }
+  if (body.signal?.aborted) throw cutOff(received);
   const announced = body.range ? body.range.end - body.range.start + 1 : body.lengthBytes;
   if (announced === undefined || announced === received) return;
   throw new RegistryError("size_invalid", {
@@ -225,6 +223,15 @@ function requireLength(session: UploadSession, body: UploadBody, received: numbe
     detail: { received, announced },
     headers: { Range: formatUploadRange(session.offsetBytes) },
   });
+}
+
+/** How a request body says that its connection is gone: no fault of ours, and the session is as it was. */
+function isHangUp(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "AbortError";
+}
+
+function cutOff(received: number, cause?: unknown): RegistryError {
+  return new RegistryError("size_invalid", { message: `the connection was cut after ${received} bytes`, cause });
 }
 
 async function rehash(app: UploadApp, session: UploadSession, algorithm: DigestAlgorithm): Promise<Hasher> {

@@ -18,10 +18,16 @@ export async function readBody(
   if (!request.body) return new Uint8Array();
   const chunks: Uint8Array[] = [];
   let size = 0;
-  for await (const chunk of request.body as ReadableStream<Uint8Array>) {
-    size += chunk.length;
-    if (size > maxBytes) throw tooLarge(kind, maxBytes, size);
-    chunks.push(chunk);
+  try {
+    for await (const chunk of request.body as ReadableStream<Uint8Array>) {
+      size += chunk.length;
+      if (size > maxBytes) throw tooLarge(kind, maxBytes, size);
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    if (error instanceof RegistryError) throw error;
+    // The client is gone: no fault of ours that belongs into the log.
+    throw new RegistryError("size_invalid", { message: `the connection was cut after ${size} bytes`, cause: error });
   }
   if (announced !== undefined && announced !== size) {
     throw new RegistryError("size_invalid", { message: `received ${size} bytes of ${announced}` });
