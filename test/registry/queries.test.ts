@@ -30,7 +30,7 @@ beforeAll(async () => {
   const silent = createLogger({ clock: { nowMs: () => Date.now() }, level: "error", format: "text" });
   const env = { QUAY_OVERRIDE_CONFIG: JSON.stringify({ DB_URI: uri }) };
   app = await boot(loadConfig({ dataDir: dir.path, env }), silent);
-  await ensureAdmin(app, "admin", password);
+  await ensureAdmin(app, "admin", password, () => undefined);
   http = createHttp(app);
   const basic = `Basic ${btoa(`admin:${password}`)}`;
   for (const blob of content.blobs) {

@@ -17,6 +17,8 @@ export interface RawConnection {
   response(options?: { isHead?: boolean; timeoutMs?: number }): Promise<RawResponse>;
   /** Bytes that have been accepted by the kernel, so that back-pressure can be waited for. */
   drained(): Promise<void>;
+  /** Reads nothing any more: the server's bytes pile up. */
+  pause(): void;
   /** True once the server has closed its end. */
   isClosed(): boolean;
   /** Sends FIN and waits for nothing. */
@@ -102,6 +104,7 @@ function wrap(socket: Socket): RawConnection {
     async drained() {
       while (socket.writableLength > 0 && !closed) await Bun.sleep(2);
     },
+    pause: () => void socket.pause(),
     isClosed: () => closed,
     end: () => void socket.end(),
     reset: () => void socket.resetAndDestroy(),
