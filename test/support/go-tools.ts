@@ -2,7 +2,7 @@
  * Programs that only Go brings: clients, the conformance suite and a peer. Each is pinned, looked for in the environment,
  * on PATH and in `.cache/go-bin`, and installed there when Go is at hand. Without Go the answer says so, for the report.
  */
-import { mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { runProcess } from "./process.ts";
 import { findTool } from "./tools.ts";
@@ -27,17 +27,20 @@ const binDir = join(import.meta.dir, "..", "..", ".cache", "go-bin");
 const installTimeoutMs = 20 * 60_000;
 const searches = new Map<GoTool, Promise<GoToolResult>>();
 
-/** Finds or installs a Go program. Never throws for a missing one: `reason` is what the test report shows. */
-export function findGoTool(name: GoTool): Promise<GoToolResult> {
+/**
+ * Finds or installs a Go program; `print` is told before an installation, which takes minutes. Never throws for a missing
+ * one: `reason` is what the test report shows.
+ */
+export function findGoTool(name: GoTool, print?: (line: string) => void): Promise<GoToolResult> {
   let search = searches.get(name);
   if (search === undefined) {
-    search = findOrInstall(name);
+    search = findOrInstall(name, print);
     searches.set(name, search);
   }
   return search;
 }
 
-async function findOrInstall(name: GoTool): Promise<GoToolResult> {
+async function findOrInstall(name: GoTool, print?: (line: string) => void): Promise<GoToolResult> {
   // "conformance" is too common a word to trust whatever PATH has under it
   const installed = name === "conformance" && !process.env.TEST_CONFORMANCE ? undefined : findTool(name);
   const cached = join(binDir, name);
@@ -45,8 +48,18 @@ async function findOrInstall(name: GoTool): Promise<GoToolResult> {
   if (path !== undefined) return { kind: "found", path };
   const go = findTool("go");
   if (go === undefined) return { kind: "missing", reason: `not run: needs Go (to install ${goTools[name]})` };
+  mkdirSync(binDir, { recursive: true });
+  const lock = join(binDir, `.${name}.lock`);
   try {
-    await install(go, name);
+    await takeLock(lock);
+    try {
+      if (!(await Bun.file(cached).exists())) {
+        print?.(`go install ${goTools[name]}`);
+        await install(go, name);
+      }
+    } finally {
+      rmSync(lock, { force: true });
+    }
   } catch (error) {
     const cause = error instanceof Error ? error.message : String(error);
     return { kind: "missing", reason: `not run: go install ${goTools[name]} failed: ${cause}` };
@@ -54,9 +67,36 @@ async function findOrInstall(name: GoTool): Promise<GoToolResult> {
   return { kind: "found", path: cached };
 }
 
+/** Several test runs look for one program at once: only one builds it. A lock whose holder is gone is nobody's. */
+async function takeLock(path: string): Promise<void> {
+  const deadline = performance.now() + installTimeoutMs;
+  for (;;) {
+    try {
+      writeFileSync(path, String(process.pid), { flag: "wx" });
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    }
+    if (performance.now() > deadline) throw new Error(`another run holds ${path}`);
+    if (!isHeld(path)) rmSync(path, { force: true });
+    else await Bun.sleep(250);
+  }
+}
+
+function isHeld(path: string): boolean {
+  try {
+    // A lock that was made this moment has no number yet.
+    const pid = Number(readFileSync(path, "utf8") || process.pid);
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // Anything but "no such process" and "no such file" means that it is there, as another user's.
+    return !["ESRCH", "ENOENT"].includes((error as NodeJS.ErrnoException).code ?? "");
+  }
+}
+
 /** Builds aside and renames, so that two test runs at once never see half a program. */
 async function install(go: string, name: GoTool): Promise<void> {
-  mkdirSync(binDir, { recursive: true });
   const workDir = mkdtempSync(join(binDir, ".install-"));
   try {
     await runProcess({

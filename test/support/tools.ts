@@ -5,12 +5,13 @@
 
 /** Debian packages of programs whose package has another name. */
 const debianPackages: Record<string, string> = {
+  dockerd: "docker.io",
   htpasswd: "apache2-utils",
-  mount: "mount",
+  ip: "iproute2",
+  ldd: "libc-bin",
   nginx: "nginx-light",
-  openssl: "openssl",
   psql: "postgresql-client",
-  slapd: "slapd",
+  setpriv: "util-linux",
   unshare: "util-linux",
 };
 
@@ -28,12 +29,16 @@ export function findTool(name: string): string | undefined {
   return Bun.which(name, { PATH: [process.env.PATH ?? "", ...daemonDirs].join(":") }) ?? undefined;
 }
 
+/** The Debian package that brings a program. */
+export function debianPackageOf(name: string): string {
+  return debianPackages[name] ?? name;
+}
+
 /** Path of a program. Throws with the Debian package to install when it is missing. */
 export function requireTool(name: string): string {
   const path = findTool(name);
   if (path === undefined) {
-    const debianPackage = debianPackages[name] ?? name;
-    throw new Error(`"${name}" is needed and not installed. On Debian: apt-get install ${debianPackage}`);
+    throw new Error(`"${name}" is needed and not installed. On Debian: apt-get install ${debianPackageOf(name)}`);
   }
   return path;
 }

@@ -1,0 +1,71 @@
+/**
+ * Brings what the tests need onto this machine: Debian packages in one call of apt-get where that is possible, and the
+ * programs that only Go brings. What cannot be installed is printed here and named again by the test that needs it.
+ */
+import { findGoTool, type GoTool } from "./go-tools.ts";
+import { runProcess } from "./process.ts";
+import { debianPackageOf, findTool } from "./tools.ts";
+
+/** Programs of Debian that the suites call; benchmarks alone need more and say so themselves. */
+const programs = [
+  ...["buildah", "podman", "skopeo", "docker-registry"],
+  ...["curl", "ip", "ldd", "mount", "openssl", "setpriv", "strace", "unshare"],
+];
+/** Quick to build first, so that their tests need not wait for the large ones. */
+const goPrograms: readonly GoTool[] = ["conformance", "crane", "regctl", "oras", "helm", "cosign"];
+/** The compiler uses all cores by itself; the second build fills the time in which the first one downloads. */
+const goAtOnce = 2;
+const aptTimeoutMs = 10 * 60_000;
+
+export type Print = (line: string) => void;
+
+/** Packages of programs that are missing here, sorted. */
+export function missingPackages(wanted: readonly string[] = programs): string[] {
+  const missing = wanted.filter((name) => findTool(name) === undefined);
+  return [...new Set(missing.map(debianPackageOf))].sort();
+}
+
+/** Installs missing Debian packages as root; elsewhere prints the command. False when something is missing still. */
+export async function installPackages(print: Print): Promise<boolean> {
+  const packages = missingPackages();
+  if (packages.length === 0) return true;
+  const apt = Bun.which("apt-get");
+  const command = `apt-get install --no-install-recommends ${packages.join(" ")}`;
+  if (apt === null || process.getuid?.() !== 0) {
+    print(`missing: ${packages.join(" ")}. On Debian, as root: ${command}`);
+    return false;
+  }
+  print(command);
+  const env = { DEBIAN_FRONTEND: "noninteractive" };
+  const run = (...args: string[]) => runProcess({ command: apt, args, env, timeoutMs: aptTimeoutMs });
+  try {
+    await run("update", "-qq");
+    await run("install", "-y", "-qq", "--no-install-recommends", ...packages);
+  } catch (error) {
+    print(error instanceof Error ? error.message : String(error));
+  }
+  const left = missingPackages();
+  if (left.length > 0) print(`still missing: ${left.join(" ")}`);
+  return left.length === 0;
+}
+
+/** Builds the programs that only Go brings, where Go is at hand. False when Go is and one of them is not. */
+export async function installGoPrograms(print: Print): Promise<boolean> {
+  const hasGo = findTool("go") !== undefined;
+  const waiting = [...goPrograms];
+  let complete = true;
+  const lane = async () => {
+    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
+      const startedMs = performance.now();
+      const result = await findGoTool(name, print);
+      if (result.kind === "missing") {
+        complete = false;
+        print(`${name}: ${result.reason}`);
+      } else if (performance.now() - startedMs > 1000) {
+        print(`${name} is there after ${Math.round((performance.now() - startedMs) / 1000)} s`);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: goAtOnce }, lane));
+  return complete || !hasGo;
+}
