@@ -34,6 +34,8 @@ const USAGE = `usage: berth user COMMAND [--config PATH] [--data DIR]
 `;
 
 const PAGE = 500;
+/** A little more than the poll of `db/sqlite.ts`. */
+const CHANGES_HEARD_MS = 250;
 const PASSWORD_BYTES_MAX = 4096;
 
 type Action = (app: BootedApp, invocation: Invocation, args: readonly string[]) => Promise<number>;
@@ -57,7 +59,10 @@ export async function userCommand(invocation: Invocation): Promise<number> {
   const loaded = loadFor(invocation);
   const app = await boot(loaded, bootLogger(loaded.config));
   try {
-    return await action.run(app, invocation, args);
+    const code = await action.run(app, invocation, args);
+    // A registry on the same file looks for our changes this often: what comes after this command should find them done.
+    if (app.db.engine === "sqlite") await Bun.sleep(CHANGES_HEARD_MS);
+    return code;
   } finally {
     await app.close();
   }
