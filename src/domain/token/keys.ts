@@ -37,9 +37,10 @@ export interface TokenKeysOptions {
 
 export class TokenKeys {
   readonly #options: TokenKeysOptions;
-  readonly #verifying = new Map<string, { key: Key; expiresMs: number }>();
+  #verifying: ReadonlyMap<string, { key: Key; expiresMs: number }> = new Map();
   #signing: SigningKey | undefined;
   #reloadedMs = 0;
+  #reloading: Promise<void> | undefined;
 
   constructor(options: TokenKeysOptions) {
     this.#options = options;
@@ -55,6 +56,8 @@ export class TokenKeys {
     if (this.#signing && this.#signing.rotateMs > nowMs) return this.#signing;
     try {
       const signing = await this.#options.db.tx((tx) => this.#findOrMake(tx, nowMs));
+      // The first tokens of a new key must not meet the pause that an unknown one has just begun.
+      if (!this.#verifying.has(signing.kid)) await this.#reload(nowMs);
       this.#signing = signing;
       this.#options.onRenewal?.(true);
       return signing;
@@ -69,7 +72,7 @@ export class TokenKeys {
   /** The public key of a token's `kid`, undefined when it is none of ours or over. */
   async verifyingKey(kid: string): Promise<Key | undefined> {
     const nowMs = this.#options.clock.nowMs();
-    if (!this.#verifying.has(kid) && nowMs - this.#reloadedMs >= RELOAD_PAUSE_MS) await this.#reload(nowMs);
+    if (!this.#verifying.has(kid)) await this.#reloadOnce(nowMs);
     const found = this.#verifying.get(kid);
     return found && found.expiresMs > nowMs ? found.key : undefined;
   }
@@ -80,14 +83,24 @@ export class TokenKeys {
     return rows.map((row) => JSON.parse(row.public_jwk));
   }
 
+  /** Looks again, unless somebody just has; who comes while somebody looks waits for what is found. */
+  async #reloadOnce(nowMs: number): Promise<void> {
+    if (!this.#reloading && nowMs - this.#reloadedMs < RELOAD_PAUSE_MS) return;
+    this.#reloading ??= this.#reload(nowMs).finally(() => {
+      this.#reloading = undefined;
+    });
+    await this.#reloading;
+  }
+
   async #reload(nowMs: number): Promise<void> {
-    this.#reloadedMs = nowMs;
-    const rows = await this.#rows(nowMs);
-    this.#verifying.clear();
-    for (const row of rows) {
+    const found = new Map<string, { key: Key; expiresMs: number }>();
+    for (const row of await this.#rows(nowMs)) {
       const key = await importJWK(JSON.parse(row.public_jwk), TOKEN_ALGORITHM);
-      this.#verifying.set(row.kid, { key, expiresMs: toNumber(row.expires_ms) });
+      found.set(row.kid, { key, expiresMs: toNumber(row.expires_ms) });
     }
+    // At once: in between, a key that is known would be none of ours.
+    this.#verifying = found;
+    this.#reloadedMs = nowMs;
   }
 
   #rows(nowMs: number) {
