@@ -94,8 +94,7 @@ async function findKnown(app: LoginApp, key: string): Promise<Principal | undefi
 }
 
 async function checkUser(app: LoginApp, name: string, password: string): Promise<Account> {
-  const byName = await findAccount(app.db, name);
-  const account = byName ?? (name.includes("@") ? await findUserByEmail(app.db, name) : undefined);
+  const account = await findByLogin(app, name);
   if (account?.kind !== "user" || account.passwordHash === undefined) {
     await app.passwords.verifyNothing(password);
     throw wrong();
@@ -116,6 +115,12 @@ async function checkUser(app: LoginApp, name: string, password: string): Promise
     });
   }
   return account;
+}
+
+/** By user name or e-mail address. Nobody has a name with control characters, and PostgreSQL refuses to look for NUL. */
+async function findByLogin(app: LoginApp, name: string): Promise<Account | undefined> {
+  if (/\p{Cc}/u.test(name)) return undefined;
+  return (await findAccount(app.db, name)) ?? (name.includes("@") ? findUserByEmail(app.db, name) : undefined);
 }
 
 /** Failures after which the wait would not grow any more worth telling: 2^20 half seconds are six days. */
