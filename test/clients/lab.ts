@@ -14,8 +14,6 @@ import { makeTempDir } from "../support/temp-dir.ts";
 export const testTimeoutMs = 60_000;
 export const adminPassword = defaultAdminPassword;
 const commandTimeoutMs = 45_000;
-/** A server hears of what another process changed within 200 ms (src/domain/lookup/NOTES.md); a busy machine adds to it. */
-const changesHeardMs = 500;
 const mainFile = join(import.meta.dir, "..", "..", "src", "main.ts");
 
 export interface ClientLab {
@@ -121,7 +119,6 @@ export async function startLab(
     berthUser: async (...args) => {
       const command = [mainFile, "user", ...args, "--data", berth.dataDir];
       const { stdout } = await runProcess({ command: process.execPath, args: command, env: overrides });
-      await Bun.sleep(changesHeardMs);
       return stdout.trim();
     },
     buildContext: (name) => makeBuildContext(path(`context-${name}`)),
