@@ -111,15 +111,27 @@ export class TokenKeys {
   }
 
   async #findOrMake(tx: Tx, nowMs: number): Promise<SigningKey> {
+    const found = await this.#findSigning(tx, nowMs);
+    if (found) return found;
+    // Instances that start together take turns: the second finds what the first one made.
+    await tx.sql`/* token.lock */
+      insert into setting (key, value) values ('token_key', 'made') on conflict (key) do update set value = excluded.value`;
+    return (await this.#findSigning(tx, nowMs)) ?? this.#make(tx, nowMs);
+  }
+
+  async #findSigning(tx: Tx, nowMs: number): Promise<SigningKey | undefined> {
     const { secrets, service } = this.#options;
     const [row] = await tx.sql<{ kid: string; private_encrypted: string; rotate_ms: number }>`/* token.signing_key */
       select kid, private_encrypted, rotate_ms from service_key
       where service = ${service} and rotate_ms > ${nowMs} and private_encrypted is not null
       order by created_ms desc, kid limit 1`;
-    if (row) {
-      const privateKey = await importJWK(JSON.parse(secrets.open(row.private_encrypted)), TOKEN_ALGORITHM);
-      return { kid: row.kid, privateKey, rotateMs: toNumber(row.rotate_ms) };
-    }
+    if (!row) return undefined;
+    const privateKey = await importJWK(JSON.parse(secrets.open(row.private_encrypted)), TOKEN_ALGORITHM);
+    return { kid: row.kid, privateKey, rotateMs: toNumber(row.rotate_ms) };
+  }
+
+  async #make(tx: Tx, nowMs: number): Promise<SigningKey> {
+    const { secrets, service } = this.#options;
     const pair = await generateKeyPair(TOKEN_ALGORITHM, { extractable: true });
     const publicJwk = await exportJWK(pair.publicKey);
     const kid = await calculateJwkThumbprint(publicJwk);
