@@ -104,6 +104,8 @@ export interface Listener {
 
 /** Bodies have no bound of their own: each route bounds what it reads. Bun's default would stop layers at 128 MiB. */
 const BODY_BYTES_MAX = 2 ** 50;
+/** How often a stopping server looks whether its last request is answered; a response counts until its last byte is out. */
+const DRAIN_POLL_MS = 20;
 /** A connection on which nothing moves for this long is dropped: a stalled client must not hold its upload for ever. */
 const IDLE_SECONDS = 120;
 
@@ -134,7 +136,12 @@ export function listen(
   });
   return {
     url: `${options.tls ? "https" : "http"}://${host}:${server.port}`,
-    drain: () => server.stop(false),
+    async drain() {
+      // Not awaited: it also waits for connections that are kept alive and carry nothing, which takes clients' good will.
+      void server.stop(false);
+      while (server.pendingRequests > 0) await Bun.sleep(DRAIN_POLL_MS);
+      await server.stop(true);
+    },
     cut: () => server.stop(true),
   };
 }
