@@ -3,16 +3,15 @@
  * tests and every suite of test/ on SQLite and, where the database matters, on PostgreSQL. Names of parts as arguments run
  * only those; the last line says how many tests passed and failed.
  */
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { startOwnPostgres } from "../test/support/postgres.ts";
-import { findTool } from "../test/support/tools.ts";
 import { buildBinary } from "./build.ts";
 import { okParts } from "./ok.ts";
 import {
   closingLine,
   describeOutcome,
   killParts,
+  type Outcome,
   type Part,
   rootDir,
   runParts,
@@ -20,24 +19,16 @@ import {
   testFilesIn,
 } from "./parts.ts";
 
-type Database = "sqlite" | "postgres";
+type Database = "sqlite" | "postgres" | "both";
 
-/** Folders whose tests do not meet the metadata database, or choose it by themselves. Every other runs on both. */
+/** Folders whose tests do not meet the metadata database, or bring it themselves. Every other runs on both. */
 const WITHOUT_DATABASE: ReadonlySet<string> = new Set(["bench", "binary", "readme", "storage", "support"]);
+/** These take both engines in one run. */
+const CHOOSES_DATABASES: ReadonlySet<string> = new Set(["db"]);
+/** These use programs that only Go brings, whose first build takes minutes: they run when the others are done. */
+const WITH_GO: ReadonlySet<string> = new Set(["clients", "conformance"]);
 /** Longest first, so that none of them is left over at the end; folders that are not named here come before these. */
-const ORDER = [
-  "clients",
-  "crash",
-  "registry",
-  "conformance",
-  "binary",
-  "cli",
-  "storage",
-  "db",
-  "api",
-  "bench",
-  "support",
-];
+const ORDER = ["registry", "crash", "cli", "binary", "db", "readme", "api", "storage", "bench", "support", ...WITH_GO];
 /** Two cores: a third part at once takes as long and makes what measures time less sure. */
 const AT_ONCE = 2;
 /** The whole run has 25 minutes; one part that takes this long hangs. */
@@ -81,17 +72,23 @@ function folderParts(folder: string, ground: Ground): Part[] {
     isTest: true,
     timeoutSeconds: PART_TIMEOUT_SECONDS,
   });
+  if (CHOOSES_DATABASES.has(folder)) return [part(folder, "both")];
   if (WITHOUT_DATABASE.has(folder)) return [part(folder, "sqlite")];
   return (["sqlite", "postgres"] as const).map((database) => part(`${folder} (${database})`, database));
 }
 
-/** Installs Debian packages and Go programs that the suites need and this machine lacks. */
-async function setUp(): Promise<void> {
-  const script = join(rootDir, "scripts", "setup-test.ts");
-  if (!existsSync(script)) return;
-  const child = Bun.spawn([process.execPath, script], { cwd: rootDir, stdio: ["ignore", "inherit", "inherit"] });
-  // What is still missing is named by the tests that need it.
-  if ((await child.exited) !== 0) console.log("the set-up did not finish; tests that miss something say what");
+/** One half of the set-up: what is still missing after it is named by the tests that need it. */
+async function setUp(half: "packages" | "go"): Promise<void> {
+  const command = [process.execPath, join(rootDir, "scripts", "setup-test.ts"), half];
+  const child = Bun.spawn(command, { cwd: rootDir, stdio: ["ignore", "inherit", "inherit"] });
+  setUps.add(child);
+  await child.exited;
+  setUps.delete(child);
+}
+const setUps = new Set<Bun.Subprocess>();
+
+function needsGo({ name }: Part): boolean {
+  return WITH_GO.has(name.split(" ")[0] ?? "");
 }
 
 function choose(parts: readonly Part[], names: readonly string[]): Part[] {
@@ -105,17 +102,24 @@ function choose(parts: readonly Part[], names: readonly string[]): Part[] {
 
 async function main(names: readonly string[]): Promise<number> {
   const startedMs = performance.now();
-  choose(allParts(), names);
-  await setUp();
+  const isGoNeeded = choose(allParts(), names).some(needsGo);
+  await setUp("packages");
+  const goIsThere = isGoNeeded ? setUp("go") : undefined;
   // One server for all parts; tests that crash or reconfigure theirs start their own.
   const given = process.env.TEST_POSTGRES_URI;
   const postgres = given ? undefined : await startOwnPostgres();
   try {
     const ground = { binary: await buildBinary(), postgresUri: given ?? postgres?.uri };
     const parts = choose(allParts(ground), names);
-    const outcomes = await runParts(parts, AT_ONCE, (outcome) => console.log(describeOutcome(outcome)));
+    const report = (outcome: Outcome) => console.log(describeOutcome(outcome));
+    const outcomes = await runParts(
+      parts.filter((part) => !needsGo(part)),
+      AT_ONCE,
+      report,
+    );
+    await goIsThere;
+    outcomes.push(...(await runParts(parts.filter(needsGo), AT_ONCE, report)));
     const notes = new Set(outcomes.flatMap((outcome) => outcome.notes));
-    if (findTool("go") === undefined) notes.add("not run: needs Go (the extended set; apt-get install golang)");
     for (const note of notes) console.log(note);
     console.log(`${outcomes.length} parts in ${((performance.now() - startedMs) / 1000).toFixed(0)} s`);
     console.log(closingLine(outcomes));
@@ -129,6 +133,7 @@ if (import.meta.main) {
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.once(signal, () => {
       killParts();
+      for (const child of setUps) child.kill();
       process.exit(1);
     });
   }

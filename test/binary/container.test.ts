@@ -119,12 +119,17 @@ test.skipIf(!isRoot)("the image is built, says what it is, and runs as its own u
 function inContainer(root: string, command: readonly string[]): RunningProcess {
   const script = `root=$1; shift
     mount --bind "$root" "$root" && mount -o remount,bind,ro "$root" && mount -t proc proc "$root/proc" &&
-    mount --bind /dev "$root/dev" && mount --bind "$VOLUME" "$root/var/lib/berth" && exec chroot --userspec=1001:0 "$root" "$@"`;
+    mount --bind /dev "$root/dev" && mount --bind "$VOLUME" "$root/var/lib/berth" && exec "$CHROOT" --userspec=1001:0 "$root" "$@"`;
   return startProcess({
     command: requireTool("unshare"),
     args: ["--mount", "--propagation", "private", "sh", "-c", script, "sh", root, ...command],
     cwd: "/",
-    env: { VOLUME: volume, BERTH_ADMIN_PASSWORD: "container-test-password", HOME: undefined },
+    env: {
+      VOLUME: volume,
+      CHROOT: requireTool("chroot"),
+      BERTH_ADMIN_PASSWORD: "container-test-password",
+      HOME: undefined,
+    },
     name: "berth in a container",
   });
 }

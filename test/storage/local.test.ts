@@ -8,6 +8,7 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from
 import { join } from "node:path";
 import type { StorageDriver } from "../../src/storage/driver.ts";
 import { openLocalStorage } from "../../src/storage/local.ts";
+import { runTraced, type TracedCall } from "../support/strace.ts";
 import { makeTempDir, type TempDir } from "../support/temp-dir.ts";
 import {
   appendTo,
@@ -21,7 +22,6 @@ import {
 } from "./contract.ts";
 import { committedBytes } from "./local-child.ts";
 import { makeRandom } from "./random.ts";
-import { runTraced, type TracedCall } from "../support/strace.ts";
 
 const childPath = join(import.meta.dir, "local-child.ts");
 const uploadId = "01234567-89ab-4cde-8f01-23456789abcd";
