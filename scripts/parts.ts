@@ -29,12 +29,21 @@ export interface Outcome {
 
 export const rootDir = join(import.meta.dir, "..");
 const running = new Set<number>();
+/** For tests that set none: Bun's five seconds are short on a machine that compiles beside them. */
+const testTimeoutMs = 30_000;
 /** Kept of each part: the end, where the summary is. A part that writes more is out of hand. */
 const keptOutputChars = 16 * 1024 * 1024;
 
 /** `bun test` on files, given relative to the root. Everything it started ends with it, however it ends. */
 export function testCommand(files: readonly string[], flags: readonly string[] = []): string[] {
-  return [process.execPath, "test", "--no-orphans", ...flags, ...files.map((file) => `./${file}`)];
+  return [
+    process.execPath,
+    "test",
+    "--no-orphans",
+    `--timeout=${testTimeoutMs}`,
+    ...flags,
+    ...files.map((file) => `./${file}`),
+  ];
 }
 
 /** A development tool from node_modules, run by this Bun so that Node need not be on PATH. */

@@ -109,11 +109,23 @@ const DRAIN_POLL_MS = 20;
 /** A connection on which nothing moves for this long is dropped: a stalled client must not hold its upload for ever. */
 const IDLE_SECONDS = 120;
 
-/** Starts listening. Throws, with the address and what to do, when it is taken or cannot be had. */
-export function listen(
-  handle: (request: Request, client: Client) => Response | Promise<Response>,
-  options: ListenOptions,
-): Listener {
+type Handle = (request: Request, client: Client) => Response | Promise<Response>;
+
+/**
+ * Starts listening; "::" without `ipv6Only` becomes "0.0.0.0" on a kernel that has no IPv6. Throws, with the address and
+ * what to do, when it is taken or cannot be had.
+ */
+export function listen(handle: Handle, options: ListenOptions): Listener {
+  try {
+    return listenOn(handle, options);
+  } catch (error) {
+    const isWithoutIpv6 = error instanceof Error && codeOf(error.cause) === "EAFNOSUPPORT";
+    if (!isWithoutIpv6 || options.hostname !== "::" || options.ipv6Only) throw error;
+    return listenOn(handle, { ...options, hostname: "0.0.0.0" });
+  }
+}
+
+function listenOn(handle: Handle, options: ListenOptions): Listener {
   const host = options.hostname.includes(":") ? `[${options.hostname}]` : options.hostname;
   const server = serveOrExplain(`${host}:${options.port}`, {
     hostname: options.hostname,
@@ -150,11 +162,14 @@ function serveOrExplain(address: string, options: Bun.Serve.Options<undefined>):
   try {
     return Bun.serve(options);
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "";
-    const known = LISTEN_FAILURES[code];
+    const known = LISTEN_FAILURES[codeOf(error)];
     if (known !== undefined) throw new Error(`cannot listen on ${address}: ${known}`);
     throw new Error(`cannot listen on ${address}`, { cause: error });
   }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "";
 }
 
 const LISTEN_FAILURES: Readonly<Record<string, string>> = {

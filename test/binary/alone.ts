@@ -47,6 +47,8 @@ export interface ServeOptions {
   readonly env?: Record<string, string>;
   /** Program and arguments in front of everything, such as `ip netns exec NAME`. */
   readonly prefix?: readonly string[];
+  /** The same, run by the user without rights. */
+  readonly wrapper?: readonly string[];
 }
 
 export interface AloneServer {
@@ -69,7 +71,7 @@ export async function placeAlone(): Promise<Alone> {
   const asNobody = isRoot
     ? [requireTool("setpriv"), "--reuid", `${nobody}`, "--regid", `${nobody}`, "--clear-groups", "--"]
     : [];
-  const command = [...asNobody, join(dir, "berth")];
+  const program = join(dir, "berth");
   const servers: RunningProcess[] = [];
   const noEnvironment = Object.fromEntries(Object.keys(process.env).map((name) => [name, undefined]));
 
@@ -83,7 +85,7 @@ export async function placeAlone(): Promise<Alone> {
       return path;
     },
     async run(...args) {
-      const child = Bun.spawn([...command, ...args], {
+      const child = Bun.spawn([...asNobody, program, ...args], {
         cwd: dir,
         env: {},
         stdin: "ignore",
@@ -94,11 +96,12 @@ export async function placeAlone(): Promise<Alone> {
       const [stdout, stderr, code] = await Promise.all([text(child.stdout), text(child.stderr), child.exited]);
       return { code, stdout, stderr };
     },
-    async serve(args, { env = {}, prefix = [] } = {}) {
-      const [program = "", ...rest] = [...prefix, ...command, "serve", "--metrics-listen", "off", ...args];
+    async serve(args, { env = {}, prefix = [], wrapper = [] } = {}) {
+      const berth = [...asNobody, ...wrapper, program, "serve", "--metrics-listen", "off"];
+      const [command = "", ...rest] = [...prefix, ...berth, ...args];
       const startedMs = performance.now();
       const child = startProcess({
-        command: program,
+        command,
         args: rest,
         cwd: dir,
         env: { ...noEnvironment, ...env },

@@ -124,6 +124,16 @@ describe("podman pushes and pulls", () => {
     expect(six.received).toBe(six.sent);
   });
 
+  test("where the kernel has no IPv6, though the default asks for both", async () => {
+    // -D: the registry stays the process that is started and stopped, strace stands beside it.
+    const inject = ["-D", "-f", "-qq", "-o", "/dev/null", "-e", "inject=socket:error=EAFNOSUPPORT:when=1"];
+    const wrapper = [requireTool("strace"), ...inject, "-e", "trace=socket"];
+    const { port, url } = await alone.serve(["--listen", ":0"], { env, wrapper });
+    expect(url).toBe(`http://0.0.0.0:${port}`);
+    const { sent, received } = await podman.roundTrip(`127.0.0.1:${port}/admin/old:v1`, { credentials });
+    expect(received).toBe(sent);
+  });
+
   test("over TLS with the certificate and key of the config directory", async () => {
     const name = "localhost";
     const certPath = alone.write("conf/ssl.cert", "");
