@@ -77,7 +77,7 @@ function containerEngineAnswers(): boolean {
 async function startContainer(): Promise<TestPostgres> {
   const { GenericContainer, Wait } = await import("testcontainers");
   const password = randomUUID();
-  const container = await new GenericContainer("docker.io/library/postgres:18")
+  const container = await new GenericContainer("postgres:18")
     .withEnvironment({ POSTGRES_PASSWORD: password, POSTGRES_INITDB_ARGS: "--locale=C --encoding=UTF8" })
     .withCommand(["-c", "fsync=off", "-c", "max_connections=200"])
     .withExposedPorts(5432)

@@ -26,14 +26,7 @@ export async function findCurrentTag(db: Db, repositoryId: number, name: TagName
   const [row] = await db.sql<TagRow>`/* tag.current */
     select id, manifest_id, start_ms, expires_ms, immutable from tag
     where repository_id = ${repositoryId} and name = ${name} and end_ms is null ${lock}`;
-  if (!row) return undefined;
-  return {
-    id: toNumber(row.id),
-    manifestId: toNumber(row.manifest_id),
-    startMs: toNumber(row.start_ms),
-    expiresMs: row.expires_ms === null ? undefined : toNumber(row.expires_ms),
-    immutable: toBoolean(row.immutable),
-  };
+  return row && decodeTag(row);
 }
 
 /** True when the tag had a lifetime before: a pull then says that it has expired, not that it is unknown. */
@@ -78,14 +71,15 @@ export async function listTagsOfManifest(db: Db, manifestId: number): Promise<{ 
   const rows = await db.sql<TagRow & { name: string }>`/* tag.of_manifest */
     select id, name, manifest_id, start_ms, expires_ms, immutable from tag
     where manifest_id = ${manifestId} and end_ms is null`;
-  return rows.map((row) => ({
-    name: row.name as TagName,
-    tag: {
-      id: toNumber(row.id),
-      manifestId: toNumber(row.manifest_id),
-      startMs: toNumber(row.start_ms),
-      expiresMs: row.expires_ms === null ? undefined : toNumber(row.expires_ms),
-      immutable: toBoolean(row.immutable),
-    },
-  }));
+  return rows.map((row) => ({ name: row.name as TagName, tag: decodeTag(row) }));
+}
+
+function decodeTag(row: TagRow): CurrentTag {
+  return {
+    id: toNumber(row.id),
+    manifestId: toNumber(row.manifest_id),
+    startMs: toNumber(row.start_ms),
+    expiresMs: row.expires_ms === null ? undefined : toNumber(row.expires_ms),
+    immutable: toBoolean(row.immutable),
+  };
 }
