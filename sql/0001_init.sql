@@ -68,8 +68,10 @@ create table repository (
   deleted_ms bigint,
   unique (namespace_id, name)
 );
-create index repository_by_namespace on repository (namespace_id, path);
-create index repository_public on repository (path) where visibility = 'public';
+-- These two serve lists without touching the rows; SQLite wants the columns of the condition in the key for that.
+create index repository_by_namespace on repository (namespace_id, path, deleted_ms) where deleted_ms is null;
+create index repository_public on repository (path, visibility, deleted_ms)
+  where visibility = 'public' and deleted_ms is null;
 
 -- One row per account or team and repository; namespaces' owners and admins need none.
 create table repository_permission (
@@ -193,6 +195,9 @@ create table tag (
   immutable {{bool}} not null default false
 );
 create unique index tag_current on tag (repository_id, name) where end_ms is null;
+-- Serves tag lists without touching the rows, so that a page costs the same out of a hundred tags and out of a million.
+create index tag_listed on tag (repository_id, name, expires_ms, hidden, end_ms)
+  where end_ms is null and hidden = false;
 create index tag_history on tag (repository_id, name, start_ms);
 create index tag_by_manifest on tag (manifest_id);
 create index tag_ended on tag (repository_id, end_ms) where end_ms is not null;

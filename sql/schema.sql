@@ -237,9 +237,10 @@ CREATE TABLE repository (
   unique (namespace_id, name)
 );
 
-CREATE INDEX repository_by_namespace on repository (namespace_id, path);
+CREATE INDEX repository_by_namespace on repository (namespace_id, path, deleted_ms) where deleted_ms is null;
 
-CREATE INDEX repository_public on repository (path) where visibility = 'public';
+CREATE INDEX repository_public on repository (path, visibility, deleted_ms)
+  where visibility = 'public' and deleted_ms is null;
 
 CREATE TABLE repository_blob (
   repository_id bigint not null references repository (id),
@@ -319,6 +320,9 @@ CREATE INDEX tag_ended on tag (repository_id, end_ms) where end_ms is not null;
 CREATE INDEX tag_expiring on tag (expires_ms) where expires_ms is not null and end_ms is null;
 
 CREATE INDEX tag_history on tag (repository_id, name, start_ms);
+
+CREATE INDEX tag_listed on tag (repository_id, name, expires_ms, hidden, end_ms)
+  where end_ms is null and hidden = false;
 
 CREATE TABLE team (
   id integer primary key autoincrement,
