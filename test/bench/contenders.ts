@@ -27,7 +27,7 @@ export const namespace = "admin";
 
 export const berth: Contender = {
   name: "berth",
-  note: "bearer token; every blob hashed, fsynced with its directory, metadata committed with synchronous=FULL",
+  note: "bearer token; every blob hashed, fsynced with its directory, metadata fsynced before the answer",
   start: () => startBerthServer(),
 };
 
