@@ -19,7 +19,7 @@ export async function listVisibleRepositories(
   page: { limit: number; last: string | undefined },
 ): Promise<RepositoryPage> {
   if (page.limit === 0) return { paths: [], more: false };
-  // Asked one by one and merged here: in a union the database sorts again what each index gives in order already.
+  // Merged here: in a union the database sorts again what each index gives in order already.
   const sources = visibleSources(app, caller, page.last ?? "", page.limit + 1);
   const found = await Promise.all(sources.map((source) => namesOf(app, source)));
   const paths = found.length === 1 ? (found[0] ?? []) : [...new Set(found.flat())].sort(byBytes);
@@ -53,17 +53,19 @@ function visibleSources(
     return [sql`select path from repository where deleted_ms is null and path > ${last} order by path limit ${limit}`];
   }
   const id = principal.accountId;
+  const byRole = sql`select r.path from repository_permission p join repository r on r.id = p.repository_id
+    where p.account_id = ${id} and r.deleted_ms is null and r.path > ${last} order by r.path limit ${limit}`;
+  const byTeam = sql`select r.path from team_member m
+    join repository_permission p on p.team_id = m.team_id
+    join repository r on r.id = p.repository_id
+    where m.account_id = ${id} and r.deleted_ms is null and r.path > ${last} order by r.path limit ${limit}`;
+  const byAdminTeam = sql`select r.path from team_member m
+    join team t on t.id = m.team_id and t.role = 'admin'
+    join repository r on r.namespace_id = t.organization_id
+    where m.account_id = ${id} and r.deleted_ms is null and r.path > ${last} order by r.path limit ${limit}`;
   const sources = [
-    sql`select r.path from repository_permission p join repository r on r.id = p.repository_id
-      where p.account_id = ${id} and r.deleted_ms is null and r.path > ${last} order by r.path limit ${limit}`,
-    sql`select r.path from team_member m
-      join repository_permission p on p.team_id = m.team_id
-      join repository r on r.id = p.repository_id
-      where m.account_id = ${id} and r.deleted_ms is null and r.path > ${last} order by r.path limit ${limit}`,
-    sql`select r.path from team_member m
-      join team t on t.id = m.team_id and t.role = 'admin'
-      join repository r on r.namespace_id = t.organization_id
-      where m.account_id = ${id} and r.deleted_ms is null and r.path > ${last} order by r.path limit ${limit}`,
+    sql`select path from (${byRole}) s1 union all select path from (${byTeam}) s2
+      union all select path from (${byAdminTeam}) s3`,
   ];
   if (principal.kind === "user") {
     sources.push(sql`select path from repository
