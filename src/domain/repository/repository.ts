@@ -73,8 +73,11 @@ async function findOrCreateNamespace(
 ): Promise<NamespaceFacts | undefined> {
   const { principal } = caller;
   const found = await findNamespaceFacts(app.db, parsed.namespace, principal);
+  const isOpen = app.config.REGISTRY_STATE !== "readonly" && !app.config.DISABLE_PUSHES;
   const mayCreate = app.config.CREATE_NAMESPACE_ON_PUSH && principal?.kind === "user" && !principal.restricted;
-  if (found || !mayCreate || caller.expired || app.config.REGISTRY_STATE === "readonly") return found;
+  // Asked before anything is made: a token for something else must leave no organization behind.
+  const isPush = isOpen && !caller.expired && tokenCovers(caller, parsed.path, "push");
+  if (found || !mayCreate || !isPush) return found;
   const nowMs = app.clock.nowMs();
   const tagExpirationSeconds = durationMs(app.config.DEFAULT_TAG_EXPIRATION) / 1000;
   await app.db.tx(async (tx) => {
