@@ -11,7 +11,6 @@ export interface Client {
 export interface ServerEnv {
   Bindings: Client;
   Variables: {
-    requestId: string;
     /** Name of the route for metrics; set by whoever recognises it. */
     route: string;
   };

@@ -47,7 +47,6 @@ export function createHttp(app: App): Hono<ServerEnv> {
   http.use("*", async (c, next) => {
     const startedMs = performance.now();
     const requestId = requestIdOf(c.req.raw);
-    c.set("requestId", requestId);
     c.set("route", "unknown");
     await next();
     c.res.headers.set("X-Request-Id", requestId);

@@ -63,7 +63,7 @@ async function putManifestRoute({
   query,
   origin,
 }: Context): Promise<Response> {
-  const mediaTypeLabel = (status: string, mediaType = "") =>
+  const countPush = (status: string, mediaType = "") =>
     app.metrics.imagePushes.inc({ protocol: "v2", status, media_type: mediaType });
   try {
     const reference = parseReference(route.reference);
@@ -78,7 +78,7 @@ async function putManifestRoute({
     const contentType = request.headers.get("content-type") ?? undefined;
     const input = { repository, reference, tags, contentType, content, request: origin() };
     const { digest, subject, mediaType } = await putManifest(app, caller, input);
-    mediaTypeLabel("201", mediaType);
+    countPush("201", mediaType);
     const headers = new Headers({
       Location: `/v2/${repository.path}/manifests/${digest}`,
       "Docker-Content-Digest": digest,
@@ -88,7 +88,7 @@ async function putManifestRoute({
     for (const tag of tags) headers.append("OCI-Tag", tag);
     return new Response(null, { status: 201, headers });
   } catch (error) {
-    if (error instanceof RegistryError) mediaTypeLabel("400");
+    if (error instanceof RegistryError) countPush("400");
     throw error;
   }
 }
