@@ -26,13 +26,15 @@ CREATE TABLE account (
   created_ms bigint not null,
   last_accessed_ms bigint,
   failed_logins integer not null default 0,
-  last_failed_login_ms bigint,
+  last_failed_login_ms bigint, prompts text not null default '[]',
   check ((kind = 'robot') = (owner_id is not null))
 );
 
 CREATE INDEX account_by_kind on account (kind, username);
 
 CREATE INDEX account_by_owner on account (owner_id, username) where owner_id is not null;
+
+CREATE INDEX account_deleted on account (deleted_ms) where deleted_ms is not null;
 
 CREATE TABLE action_log (
   id integer primary key autoincrement,
@@ -47,11 +49,54 @@ CREATE TABLE action_log (
 
 CREATE INDEX action_log_by_namespace on action_log (namespace_id, created_ms, id);
 
+CREATE INDEX action_log_by_namespace_performer on action_log (namespace_id, performer_id, created_ms, id);
+
 CREATE INDEX action_log_by_performer on action_log (performer_id, created_ms, id);
 
 CREATE INDEX action_log_by_repository on action_log (repository_id, created_ms, id);
 
 CREATE INDEX action_log_by_time on action_log (created_ms, id);
+
+CREATE TABLE app_token (
+  id integer primary key autoincrement,
+  uuid text not null unique,
+  account_id bigint not null references account (id),
+  title text not null,
+  token_name text not null unique,
+  token_encrypted text not null,
+  created_ms bigint not null,
+  expires_ms bigint,
+  last_accessed_ms bigint
+);
+
+CREATE INDEX app_token_by_account on app_token (account_id, created_ms);
+
+CREATE INDEX app_token_by_expiry on app_token (expires_ms) where expires_ms is not null;
+
+CREATE TABLE authorized_email (
+  repository_id bigint not null references repository (id),
+  email text not null,
+  code_hash text not null unique,
+  confirmed boolean not null default false,
+  created_ms bigint not null,
+  primary key (repository_id, email)
+);
+
+CREATE TABLE autoprune_policy (
+  id integer primary key autoincrement,
+  uuid text not null unique,
+  namespace_id bigint not null references account (id),
+  -- null: for the whole namespace
+  repository_id bigint references repository (id),
+  method text not null check (method in ('number_of_tags', 'creation_date')),
+  -- a count, or a duration such as 5d, as it was given
+  value text not null,
+  tag_pattern text,
+  tag_pattern_matches boolean not null default true,
+  created_ms bigint not null
+);
+
+CREATE INDEX autoprune_policy_by_namespace on autoprune_policy (namespace_id, repository_id);
 
 CREATE TABLE berth_change (id integer primary key autoincrement, origin text not null, keys text not null);
 
@@ -82,6 +127,33 @@ CREATE TABLE default_permission (
 
 CREATE INDEX default_permission_by_organization on default_permission (organization_id, activating_account_id);
 
+CREATE UNIQUE INDEX default_permission_rule on default_permission
+  (organization_id, coalesce(activating_account_id, 0), coalesce(delegate_account_id, 0), coalesce(delegate_team_id, 0));
+
+CREATE TABLE email_code (
+  code_hash text primary key,
+  account_id bigint not null references account (id),
+  kind text not null check (kind in ('confirm', 'recovery')),
+  new_email text,
+  created_ms bigint not null,
+  expires_ms bigint not null
+);
+
+CREATE INDEX email_code_by_account on email_code (account_id);
+
+CREATE TABLE immutability_policy (
+  id integer primary key autoincrement,
+  uuid text not null unique,
+  namespace_id bigint not null references account (id),
+  -- null: for the whole namespace
+  repository_id bigint references repository (id),
+  tag_pattern text not null,
+  tag_pattern_matches boolean not null default true,
+  created_ms bigint not null
+);
+
+CREATE INDEX immutability_policy_by_namespace on immutability_policy (namespace_id, repository_id);
+
 CREATE TABLE job (
   id integer primary key autoincrement,
   queue text not null,
@@ -110,6 +182,23 @@ CREATE TABLE label (
 );
 
 CREATE INDEX label_by_manifest on label (manifest_id, key);
+
+CREATE TABLE log_export (
+  id text primary key,
+  namespace_id bigint references account (id),
+  repository_id bigint references repository (id),
+  start_ms bigint not null,
+  end_ms bigint not null,
+  callback_url text,
+  callback_email text,
+  status text not null default 'queued',
+  -- the file's name is not to be guessed
+  file_id text unique,
+  created_ms bigint not null,
+  expires_ms bigint
+);
+
+CREATE INDEX log_export_by_expiry on log_export (expires_ms) where expires_ms is not null;
 
 CREATE TABLE manifest (
   id integer primary key autoincrement,
@@ -166,6 +255,23 @@ CREATE TABLE manifest_missing_blob (
 
 CREATE INDEX manifest_missing_blob_by_manifest on manifest_missing_blob (manifest_id);
 
+CREATE TABLE manifest_pull (
+  repository_id bigint not null references repository (id),
+  manifest_digest text not null,
+  pull_count bigint not null,
+  last_pull_ms bigint not null,
+  primary key (repository_id, manifest_digest)
+);
+
+CREATE TABLE message (
+  id integer primary key autoincrement,
+  uuid text not null unique,
+  content text not null,
+  severity text not null check (severity in ('info', 'warning', 'error')),
+  media_type text not null check (media_type in ('text/plain', 'text/markdown')),
+  created_ms bigint not null
+);
+
 CREATE TABLE namespace_blob (
   namespace_id bigint not null references account (id),
   blob_id bigint not null references blob (id),
@@ -206,6 +312,33 @@ CREATE TABLE oauth_application (
   created_ms bigint not null
 );
 
+CREATE INDEX oauth_application_by_organization on oauth_application (organization_id, name);
+
+CREATE TABLE oauth_assignment (
+  id integer primary key autoincrement,
+  uuid text not null unique,
+  application_id bigint not null references oauth_application (id),
+  account_id bigint not null references account (id),
+  redirect_uri text not null,
+  scope text not null,
+  response_type text not null,
+  created_ms bigint not null
+);
+
+CREATE INDEX oauth_assignment_by_account on oauth_assignment (account_id);
+
+CREATE TABLE oauth_code (
+  code_name text primary key,
+  code_hash text not null,
+  application_id bigint not null references oauth_application (id),
+  account_id bigint not null references account (id),
+  scope text not null,
+  redirect_uri text not null,
+  expires_ms bigint not null
+);
+
+CREATE INDEX oauth_code_by_expiry on oauth_code (expires_ms);
+
 CREATE TABLE oauth_token (
   id integer primary key autoincrement,
   uuid text not null unique,
@@ -216,9 +349,11 @@ CREATE TABLE oauth_token (
   scope text not null,
   created_ms bigint not null,
   expires_ms bigint not null
-);
+, title text, last_accessed_ms bigint);
 
 CREATE INDEX oauth_token_by_account on oauth_token (account_id);
+
+CREATE INDEX oauth_token_by_application on oauth_token (application_id, created_ms);
 
 CREATE TABLE repository (
   id integer primary key autoincrement,
@@ -239,8 +374,17 @@ CREATE TABLE repository (
 
 CREATE INDEX repository_by_namespace on repository (namespace_id, path, deleted_ms) where deleted_ms is null;
 
+CREATE INDEX repository_deleted on repository (deleted_ms) where deleted_ms is not null;
+
 CREATE INDEX repository_public on repository (path, visibility, deleted_ms)
   where visibility = 'public' and deleted_ms is null;
+
+CREATE TABLE repository_action_count (
+  repository_id bigint not null references repository (id),
+  day integer not null,
+  action_count bigint not null,
+  primary key (repository_id, day)
+);
 
 CREATE TABLE repository_blob (
   repository_id bigint not null references repository (id),
@@ -273,6 +417,21 @@ CREATE TABLE repository_usage (
   size_bytes bigint not null
 );
 
+CREATE TABLE repository_word (
+  repository_id bigint not null references repository (id),
+  word text not null,
+  primary key (word, repository_id)
+);
+
+CREATE INDEX repository_word_by_repository on repository_word (repository_id);
+
+CREATE TABLE robot_federation (
+  robot_id bigint not null references account (id),
+  issuer text not null,
+  subject text not null,
+  primary key (robot_id, issuer, subject)
+);
+
 CREATE TABLE schema_migration (
     id bigint not null primary key, name text not null, applied_ms bigint not null, checksum text not null);
 
@@ -289,14 +448,40 @@ CREATE TABLE service_key (
   approval_type text,
   approved_ms bigint,
   approver_id bigint references account (id)
-);
+, approval_notes text not null default '', rotation_duration_s bigint);
 
 CREATE INDEX service_key_by_service on service_key (service, created_ms);
+
+CREATE TABLE session (
+  id_hash text primary key,
+  uuid text not null unique,
+  account_id bigint not null references account (id),
+  created_ms bigint not null,
+  -- when the password was last asked for: some changes want that to be lately
+  fresh_ms bigint not null,
+  used_ms bigint not null,
+  expires_ms bigint not null,
+  ip text,
+  user_agent text
+);
+
+CREATE INDEX session_by_account on session (account_id);
+
+CREATE INDEX session_by_expiry on session (expires_ms);
 
 CREATE TABLE setting (
   key text primary key,
   value text not null
 );
+
+CREATE TABLE star (
+  account_id bigint not null references account (id),
+  repository_id bigint not null references repository (id),
+  created_ms bigint not null,
+  primary key (account_id, repository_id)
+);
+
+CREATE INDEX star_by_repository on star (repository_id);
 
 CREATE TABLE tag (
   id integer primary key autoincrement,
@@ -324,6 +509,17 @@ CREATE INDEX tag_history on tag (repository_id, name, start_ms);
 CREATE INDEX tag_listed on tag (repository_id, name, expires_ms, hidden, end_ms)
   where end_ms is null and hidden = false;
 
+CREATE INDEX tag_newest on tag (repository_id, start_ms, id);
+
+CREATE TABLE tag_pull (
+  repository_id bigint not null references repository (id),
+  tag_name text not null,
+  pull_count bigint not null,
+  last_pull_ms bigint not null,
+  last_manifest_digest text not null,
+  primary key (repository_id, tag_name)
+);
+
 CREATE TABLE team (
   id integer primary key autoincrement,
   organization_id bigint not null references account (id),
@@ -333,6 +529,21 @@ CREATE TABLE team (
   created_ms bigint not null,
   unique (organization_id, name)
 );
+
+CREATE TABLE team_invite (
+  id integer primary key autoincrement,
+  code text not null unique,
+  team_id bigint not null references team (id),
+  account_id bigint references account (id),
+  email text,
+  inviter_id bigint not null references account (id),
+  created_ms bigint not null,
+  check ((account_id is null) <> (email is null))
+);
+
+CREATE UNIQUE INDEX team_invite_account on team_invite (team_id, account_id) where account_id is not null;
+
+CREATE UNIQUE INDEX team_invite_email on team_invite (team_id, email) where email is not null;
 
 CREATE TABLE team_member (
   team_id bigint not null references team (id),
@@ -358,3 +569,20 @@ CREATE TABLE upload_session (
 CREATE INDEX upload_session_by_expiry on upload_session (expires_ms);
 
 CREATE INDEX upload_session_by_repository on upload_session (repository_id);
+
+CREATE TABLE user_notification (
+  id integer primary key autoincrement,
+  uuid text not null unique,
+  account_id bigint not null references account (id),
+  kind text not null,
+  organization_id bigint references account (id),
+  metadata text not null,
+  dismissed boolean not null default false,
+  -- names what it is about, so that the notice can be taken back when that is settled
+  subject_key text,
+  created_ms bigint not null
+);
+
+CREATE INDEX user_notification_by_account on user_notification (account_id, created_ms, id);
+
+CREATE INDEX user_notification_by_subject on user_notification (subject_key) where subject_key is not null;

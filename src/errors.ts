@@ -34,6 +34,16 @@ export type ErrorCode =
   | "not_found"
   | "unsupported"
   | "invalid_request"
+  | "conflict"
+  | "session_required"
+  | "token_expired"
+  | "fresh_login_required"
+  | "csrf_invalid"
+  | "not_implemented"
+  | "gone"
+  | "mail_failed"
+  | "external_service_timeout"
+  | "downstream_issue"
   | "storage_full"
   | "unavailable";
 

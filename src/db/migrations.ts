@@ -1,7 +1,19 @@
 /** The migrations that this program carries, as text so that the single binary needs no files beside it. */
 
 import init from "../../sql/0001_init.sql" with { type: "text" };
+import accounts from "../../sql/0002_accounts.sql" with { type: "text" };
+import tags from "../../sql/0003_tags.sql" with { type: "text" };
+import logs from "../../sql/0004_logs.sql" with { type: "text" };
+import credentials from "../../sql/0005_credentials.sql" with { type: "text" };
+import search from "../../sql/0006_search.sql" with { type: "text" };
 import type { Migration } from "./migrate.ts";
 
 /** In order, without gaps. Only ever added to: the text of one that was released never changes. */
-export const migrations: readonly Migration[] = [{ id: 1, name: "init", text: init }];
+export const migrations: readonly Migration[] = [
+  { id: 1, name: "init", text: init },
+  { id: 2, name: "accounts", text: accounts },
+  { id: 3, name: "tags", text: tags },
+  { id: 4, name: "logs", text: logs },
+  { id: 5, name: "credentials", text: credentials },
+  { id: 6, name: "search", text: search },
+];

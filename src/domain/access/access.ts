@@ -4,7 +4,7 @@
  * it names the rule that decided. Rules: quay-behaviour reference, sections 3 to 5.
  */
 
-import { type Caller, type Principal, type RegistryAction, tokenCovers } from "./actor.ts";
+import { type Caller, type Principal, type RegistryAction, scopesCoverRole, tokenCovers } from "./actor.ts";
 import type { NamespaceFacts, RepositoryFacts, Role } from "./facts.ts";
 
 /** What may be asked of a repository. "admin" is never granted to /v2 tokens by name; `*` asks for it. */
@@ -43,7 +43,7 @@ export interface AccessPolicy {
 }
 
 const RANK: Record<Role, number> = { none: 0, read: 1, write: 2, admin: 3 };
-const NEEDED: Record<Action, Role> = { pull: "read", push: "write", delete: "write", admin: "admin" };
+const NEEDED: Record<Action, Exclude<Role, "none">> = { pull: "read", push: "write", delete: "write", admin: "admin" };
 
 /**
  * Decides an action on an existing repository. `role` is what `findRole` gave for this principal ("none" for anonymous).
@@ -64,7 +64,30 @@ export function decide(
     if (!right.allowed && tokenCovers(caller, repository.path, "pull")) return right;
     return { allowed: false, rule: "token-scope", mayKnow: right.mayKnow };
   }
+  if (!scopesCoverRole(caller, NEEDED[action])) {
+    return { allowed: false, rule: "token-scope", mayKnow: right.mayKnow && scopesCoverRole(caller, "read") };
+  }
   return right;
+}
+
+/**
+ * Decides a role on an existing repository for /api/v1, where what matters is the role alone: a repository that takes no
+ * pushes may still be described, and the routes that change tags ask for its state themselves.
+ */
+export function decideRole(
+  policy: AccessPolicy,
+  caller: Caller,
+  repository: RepositoryFacts,
+  role: Role,
+  needed: "read" | "write" | "admin",
+): Decision {
+  if (repository.state === "MARKED_FOR_DELETION") return deny("absent", false);
+  const best = bestRole(policy, caller.principal, repository, role);
+  const mayKnow = RANK[best.role] >= RANK.read && scopesCoverRole(caller, "read");
+  if (RANK[best.role] < RANK[needed]) return deny(caller.principal ? "no-role" : "anonymous", mayKnow);
+  if (!scopesCoverRole(caller, needed)) return deny("token-scope", mayKnow);
+  if (needed !== "read" && policy.REGISTRY_STATE === "readonly") return deny("registry-readonly", mayKnow);
+  return { allowed: true, rule: best.rule, mayKnow };
 }
 
 /** What the account may do, whatever its token says: the token service asks this. */

@@ -23,6 +23,30 @@ export interface Principal {
 export type RegistryAction = "pull" | "push" | "delete";
 export const REGISTRY_ACTIONS: readonly RegistryAction[] = ["pull", "push", "delete"];
 
+/** Scopes of OAuth tokens. Source: quay-api reference, section 1.2. */
+export const OAUTH_SCOPES = [
+  "repo:read",
+  "repo:write",
+  "repo:admin",
+  "repo:create",
+  "user:read",
+  "user:admin",
+  "org:admin",
+  "super:user",
+] as const;
+export type OauthScope = (typeof OAUTH_SCOPES)[number];
+
+/** What somebody came with, as far as the action log and revocation need it. */
+export type Credential =
+  | { readonly kind: "password" | "robot" | "session" | "federation" }
+  | { readonly kind: "app-token"; readonly uuid: string; readonly title: string }
+  | {
+      readonly kind: "oauth";
+      readonly uuid: string;
+      readonly clientId: string;
+      readonly application: string;
+    };
+
 export interface Caller {
   /** Undefined: anonymous. */
   readonly principal: Principal | undefined;
@@ -30,7 +54,11 @@ export interface Caller {
   readonly grants: ReadonlyMap<RepositoryPath, ReadonlySet<RegistryAction | "*">> | undefined;
   /** The token's time is over: good for nothing but going on with an upload session that carries its own grant. */
   readonly expired: boolean;
-  readonly authKind: "anonymous" | "basic" | "token";
+  readonly authKind: "anonymous" | "basic" | "token" | "session" | "oauth";
+  /** What an OAuth token allows at most; undefined: no such cap. A principal without super:user is no superuser here. */
+  readonly scopes?: ReadonlySet<OauthScope> | undefined;
+  /** Undefined: anonymous, or a registry token that does not say. */
+  readonly credential?: Credential | undefined;
 }
 
 export const ANONYMOUS: Caller = { principal: undefined, grants: undefined, expired: false, authKind: "anonymous" };
@@ -44,6 +72,24 @@ export function tokenCovers(caller: Caller, path: RepositoryPath, action: Regist
   const actions = caller.grants.get(path);
   if (actions === undefined) return false;
   return actions.has(action) || actions.has("*") || (action === "delete" && actions.has("push"));
+}
+
+/** The scopes of which one is needed for a role on a repository: the wider one holds the narrower. */
+const SCOPES_FOR: Record<"read" | "write" | "admin", readonly OauthScope[]> = {
+  read: ["repo:read", "repo:write", "repo:admin"],
+  write: ["repo:write", "repo:admin"],
+  admin: ["repo:admin"],
+};
+
+/** True when the caller's OAuth scopes (if it came with any) cover a role on a repository. */
+export function scopesCoverRole(caller: Caller, role: "read" | "write" | "admin"): boolean {
+  return hasScope(caller, ...SCOPES_FOR[role]);
+}
+
+/** True when the caller came without OAuth scopes or with one of these. */
+export function hasScope(caller: Caller, ...anyOf: OauthScope[]): boolean {
+  const { scopes } = caller;
+  return scopes === undefined || anyOf.some((scope) => scopes.has(scope));
 }
 
 /** How an upload session and a log entry name who did it. */

@@ -6,8 +6,7 @@
 import type { Tx } from "../../db/db.ts";
 import { type Caller, principalName } from "../access/actor.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
-
-export type ActionKind = "push_repo" | "create_repo" | "delete_tag" | "user_create" | "create_robot";
+import type { ActionKind } from "./kinds.ts";
 
 /** Where a request came from, as the log keeps it. */
 export interface RequestOrigin {
@@ -15,32 +14,81 @@ export interface RequestOrigin {
   readonly userAgent: string | undefined;
 }
 
+export type ActionMetadata = Record<string, unknown>;
+
 export interface Action {
+  kind: ActionKind;
+  caller: Caller;
+  /** The namespace it concerns; undefined for what concerns the registry as a whole. */
+  namespaceId: number | undefined;
+  repositoryId?: number | undefined;
+  request: RequestOrigin;
+  nowMs: number;
+  /** As quay-behaviour, section 13, lists it for the kind. */
+  metadata: ActionMetadata;
+}
+
+/** Writes an entry in the transaction of the change it records. */
+export async function logAction(tx: Tx, action: Action): Promise<void> {
+  await tx.sql`/* audit.insert */
+    insert into action_log (kind, namespace_id, performer_id, repository_id, ip, metadata, created_ms)
+    values (${action.kind}, ${action.namespaceId ?? null}, ${action.caller.principal?.accountId ?? null},
+            ${action.repositoryId ?? null}, ${action.request.ip ?? null}, ${JSON.stringify(action.metadata)},
+            ${action.nowMs})`;
+}
+
+export interface RepositoryAction {
   kind: ActionKind;
   caller: Caller;
   repository: Pick<RepositoryFacts, "id" | "name" | "namespace" | "namespaceId">;
   request: RequestOrigin;
   nowMs: number;
-  metadata?: Record<string, string | number | boolean>;
+  metadata?: ActionMetadata;
 }
 
-export async function logAction(tx: Tx, action: Action): Promise<void> {
-  const { caller, repository } = action;
-  const metadata = {
+/** Writes an entry of a registry event, with the base metadata of section 13. */
+export async function logRepositoryAction(tx: Tx, action: RepositoryAction): Promise<void> {
+  const { repository, caller, request } = action;
+  await logAction(tx, {
+    kind: action.kind,
+    caller,
+    namespaceId: repository.namespaceId,
+    repositoryId: repository.id,
+    request,
+    nowMs: action.nowMs,
+    metadata: { ...repositoryMetadata(caller, repository, request), ...action.metadata },
+  });
+}
+
+/** The base metadata of registry events: what, and who with which credential. */
+export function repositoryMetadata(
+  caller: Caller,
+  repository: Pick<RepositoryFacts, "name" | "namespace">,
+  request: RequestOrigin,
+): ActionMetadata {
+  return {
     repo: repository.name,
     namespace: repository.namespace,
-    "user-agent": action.request.userAgent ?? "",
+    "user-agent": request.userAgent ?? "",
     ...who(caller),
-    ...action.metadata,
   };
-  await tx.sql`/* audit.insert */
-    insert into action_log (kind, namespace_id, performer_id, repository_id, ip, metadata, created_ms)
-    values (${action.kind}, ${repository.namespaceId}, ${caller.principal?.accountId ?? null}, ${repository.id},
-            ${action.request.ip ?? null}, ${JSON.stringify(metadata)}, ${action.nowMs})`;
 }
 
-function who(caller: Caller): Record<string, string | boolean> {
+function who(caller: Caller): ActionMetadata {
   if (!caller.principal) return { public: true };
-  if (caller.principal.kind === "robot") return { robot: principalName(caller), is_robot: true };
-  return { username: principalName(caller) };
+  const { credential } = caller;
+  const username = principalName(caller);
+  if (caller.principal.kind === "robot") return { robot: username, is_robot: true };
+  if (credential?.kind === "app-token") {
+    return { username, app_specific_token: credential.uuid, app_specific_token_title: credential.title };
+  }
+  if (credential?.kind === "oauth") {
+    return {
+      username,
+      oauth_token_id: credential.uuid,
+      oauth_token_application_id: credential.clientId,
+      oauth_token_application: credential.application,
+    };
+  }
+  return { username };
 }

@@ -5,7 +5,7 @@ import { RegistryError } from "../../errors.ts";
 import type { Digest } from "../../oci/digest.ts";
 import type { Caller } from "../access/actor.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
-import { logAction, type RequestOrigin } from "../audit/audit.ts";
+import { logRepositoryAction, type RequestOrigin } from "../audit/audit.ts";
 import { repositoryKey } from "../lookup/lookup.ts";
 import { endTag, listTagsOfManifest } from "../tag/queries.ts";
 import { findManifestByReference, markManifestDeleted } from "./queries.ts";
@@ -31,7 +31,14 @@ export async function deleteManifest(
         });
       }
       await endTag(tx, tag, nowMs);
-      await logAction(tx, { kind: "delete_tag", caller, repository, request, nowMs, metadata: { tag: name, digest } });
+      await logRepositoryAction(tx, {
+        kind: "delete_tag",
+        caller,
+        repository,
+        request,
+        nowMs,
+        metadata: { tag: name, digest },
+      });
     }
     tx.changed(repositoryKey(repository.id));
   });

@@ -13,7 +13,7 @@ import { isExternalLayerMediaType } from "../../oci/media-types.ts";
 import type { Reference, TagName } from "../../oci/reference.ts";
 import type { Caller } from "../access/actor.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
-import { logAction, type RequestOrigin } from "../audit/audit.ts";
+import { logRepositoryAction, type RequestOrigin } from "../audit/audit.ts";
 import { setTag } from "../tag/tag.ts";
 import {
   findLinkedBlobs,
@@ -73,7 +73,7 @@ export async function putManifest(app: PutApp, caller: Caller, input: PutManifes
     else await showBlobsOf(tx, repository.id, id);
     for (const name of tags) {
       await setTag(tx, { repositoryId: repository.id, name, manifestId: id, nowMs });
-      await logAction(tx, {
+      await logRepositoryAction(tx, {
         kind: "push_repo",
         caller,
         repository,

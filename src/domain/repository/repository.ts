@@ -14,7 +14,7 @@ import { type Decision, decide, decideCreate } from "../access/access.ts";
 import { type Caller, type RegistryAction, tokenCovers } from "../access/actor.ts";
 import { findNamespaceFacts, type NamespaceFacts, type RepositoryFacts } from "../access/facts.ts";
 import { namespaceDisabled } from "../access/refusal.ts";
-import { logAction, type RequestOrigin } from "../audit/audit.ts";
+import { logRepositoryAction, type RequestOrigin } from "../audit/audit.ts";
 import { repositoryKey } from "../lookup/lookup.ts";
 import { insertAccount } from "../user/account.ts";
 
@@ -123,7 +123,7 @@ export async function createRepository(app: AccessApp, input: CreateRepository):
         await grantInitialRoles(tx, id, namespace.id, creatorId);
       }
       const repository = { id, name: parsed.name, namespace: parsed.namespace, namespaceId: namespace.id };
-      await logAction(tx, { kind: "create_repo", caller, repository, request: input.request, nowMs });
+      await logRepositoryAction(tx, { kind: "create_repo", caller, repository, request: input.request, nowMs });
       tx.changed(repositoryKey(id));
     });
   } catch (error) {

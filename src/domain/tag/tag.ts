@@ -6,7 +6,7 @@ import { RegistryError } from "../../errors.ts";
 import type { TagName } from "../../oci/reference.ts";
 import type { Caller } from "../access/actor.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
-import { logAction } from "../audit/audit.ts";
+import { logRepositoryAction } from "../audit/audit.ts";
 import { referenceKey } from "../lookup/lookup.ts";
 import { type CurrentTag, endTag, findCurrentTag, insertTag, listTagNames } from "./queries.ts";
 
@@ -54,7 +54,7 @@ export async function deleteTag(
     if (!current || !isAlive(current, nowMs)) throw new RegistryError("manifest_unknown", { detail: { tag: name } });
     if (current.immutable) throw immutable(name);
     await endTag(tx, current, nowMs);
-    await logAction(tx, { kind: "delete_tag", caller, repository, request, nowMs, metadata: { tag: name } });
+    await logRepositoryAction(tx, { kind: "delete_tag", caller, repository, request, nowMs, metadata: { tag: name } });
     tx.changed(referenceKey(repository.id, name));
   });
 }
