@@ -1,7 +1,7 @@
 /**
- * The contract of a blob store: content-addressed objects with streaming, resumable uploads. A driver moves bytes and
- * knows nothing of repositories, digests' meaning or access; keys come from `paths.ts`. Every driver passes the suite in
- * `test/storage/contract.ts`.
+ * The contract of a blob store: content-addressed objects with streaming, resumable uploads, and a few named files beside
+ * them (archives, exports) that go the same way. A driver moves bytes and knows nothing of repositories, digests' meaning
+ * or access; keys come from `paths.ts`. Every driver passes the suite in `test/storage/contract.ts`.
  */
 
 /** How a stored object can be handed to a client. Sizes in bytes. */
@@ -58,7 +58,7 @@ export interface StorageDriver {
   readUpload(uploadId: string, state: string, sizeBytes: number): Promise<ReadableStream<Uint8Array>>;
   /**
    * Makes the upload's bytes the object `key`, durable against power loss before it resolves. An object already there is
-   * replaced by the same bytes. Afterwards the upload is gone. Throws `size_invalid` when not exactly `sizeBytes` bytes
+   * replaced: a blob by the same bytes, a named file by the new ones, and a reader sees one or the other. Afterwards the upload is gone. Throws `size_invalid` when not exactly `sizeBytes` bytes
    * were flushed (the upload stays as it was), and `blob_upload_unknown` when the upload is gone, even if `key` exists.
    */
   commitUpload(uploadId: string, state: string, key: string, sizeBytes: number): Promise<void>;

@@ -12,7 +12,7 @@ import type { ObjectSource, StorageDriver, UploadWriter } from "./driver.ts";
 import { errnoOf, fileMode, isAbsent, makeDirectory, storageError, syncDirectory } from "./local-files.ts";
 import { readStream } from "./local-reader.ts";
 import { BufferPool, LocalUploadWriter } from "./local-writer.ts";
-import { requireBlobKey, requireUploadKey } from "./paths.ts";
+import { requireObjectKey, requireUploadKey } from "./paths.ts";
 
 export interface LocalStorageOptions {
   /** Quay's `storage_path`. Made, with its parents, when it is not there. */
@@ -48,7 +48,7 @@ class LocalStorage implements StorageDriver {
   readonly #rootPath: string;
   readonly #clock: Clock;
   readonly #buffers = new BufferPool();
-  /** Directories of blobs known to be durable: at most 256 for each digest algorithm. */
+  /** Directories of objects known to be durable: at most 256 for each digest algorithm, and the few of named files. */
   readonly #durableDirectories = new Map<string, Promise<void>>();
   /** The open writer of each upload in this process. */
   readonly #writers = new Map<string, LocalUploadWriter>();
@@ -173,7 +173,7 @@ class LocalStorage implements StorageDriver {
   }
 
   #blobPath(key: string): string {
-    return join(this.#rootPath, requireBlobKey(key));
+    return join(this.#rootPath, requireObjectKey(key));
   }
 
   #uploadPath(uploadId: string): string {

@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { parseDigest } from "../../src/oci/digest.ts";
 import type { ObjectSource, StorageDriver } from "../../src/storage/driver.ts";
-import { blobKey } from "../../src/storage/paths.ts";
+import { blobKey, fileKey } from "../../src/storage/paths.ts";
 import { makeRandom, type Random } from "./random.ts";
 
 export interface OpenedStore {
@@ -126,6 +126,23 @@ export function storageContract(name: string, open: () => Promise<OpenedStore>):
       await driver.delete(blob.key);
       await storeBlob(driver, blob);
       await expectStored(driver, blob);
+    });
+
+    test("a named file is stored beside the blobs, replaced by other bytes and removed", async () => {
+      const key = fileKey("archive/2024/", "1-5000-logs.txt.gz");
+      expect(key).toBe("archive/2024/1-5000-logs.txt.gz");
+      await expectAbsent(driver, key);
+      for (const sizeBytes of [70_000, 3, 5 * mebibyte + 1]) {
+        const bytes = random.bytes(sizeBytes);
+        await storeBlob(driver, { key, bytes });
+        const source = await driver.source(key);
+        if (!source) throw new Error("the file has no source");
+        expect(source.sizeBytes).toBe(sizeBytes);
+        expect(Buffer.compare(await readSource(source), bytes)).toBe(0);
+      }
+      await driver.delete(key);
+      await driver.delete(key);
+      await expectAbsent(driver, key);
     });
 
     test("a source gives the middle of an object", async () => {
@@ -396,6 +413,16 @@ function refusingCases(driver: () => StorageDriver, random: Random): void {
     `sha256/%2e%2e/${hex}`,
     `uploads/${crypto.randomUUID()}`,
     `x${"a".repeat(5000)}`,
+    "file-without-folder",
+    "archive/../x",
+    "archive/..",
+    "archive//x",
+    "/archive/x",
+    "archive/x/",
+    "archive/x\0y",
+    "archive/x y",
+    "Uploads/x",
+    `archive/${"a".repeat(200)}`,
   ];
   test.each(hostileKeys.map((key) => [JSON.stringify(key).slice(0, 60), key]))(
     "the key %s is refused",
