@@ -24,6 +24,10 @@ export interface App {
   readonly tokenKeys: TokenKeys;
   readonly uploadHashes: UploadHashes;
   readonly secrets: SecretBox;
+  /** SECRET_KEY, or one the instances share: signs CSRF values, seals client keys. */
+  readonly secretKey: string;
+  /** Seals what is handed out to be brought back: paging tokens. */
+  readonly pageTokens: SecretBox;
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly clock: Clock;

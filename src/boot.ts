@@ -52,6 +52,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
     const databaseKey =
       config.DATABASE_SECRET_KEY ?? (await getOrMakeSetting(db, "database_secret_key", () => randomText(64)));
     const secrets = createSecretBox(databaseKey);
+    const secretKey = config.SECRET_KEY ?? (await getOrMakeSetting(db, "secret_key", () => randomText(64)));
     const app: App = {
       config,
       db,
@@ -60,6 +61,8 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
       metrics,
       clock,
       secrets,
+      secretKey,
+      pageTokens: createSecretBox(config.PAGE_TOKEN_KEY ?? secretKey),
       lookup: new Lookup({ db, config, clock, onAnswer: (type) => metrics.countLookup([type]) }),
       passwords: createPasswordHasher(),
       logins: new LoginCache(),

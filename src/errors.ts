@@ -35,6 +35,7 @@ export type ErrorCode =
   | "unsupported"
   | "invalid_request"
   | "conflict"
+  | "repository_not_normal"
   | "session_required"
   | "token_expired"
   | "fresh_login_required"

@@ -13,6 +13,9 @@ export interface ServerEnv {
   Variables: {
     /** Name of the route for metrics; set by whoever recognises it. */
     route: string;
+    requestId: string;
+    /** Who called, for the access log. */
+    username: string | undefined;
   };
 }
 

@@ -8,7 +8,10 @@ import type { App } from "../app.ts";
 import type { TlsFiles } from "../config/files.ts";
 import { Health } from "../domain/health/health.ts";
 import { TokenVerifier } from "../domain/token/token.ts";
+import { createApiRouter } from "./api/router.ts";
+import { apiRoutes } from "./api/routes.ts";
 import { userInitializeRoute } from "./api/user-initialize.ts";
+import { csrfRoute } from "./auth/session.ts";
 import { type Client, type ServerEnv, splitUrl } from "./context.ts";
 import { healthRoute } from "./health.ts";
 import { createAccessLog } from "./middleware/access-log.ts";
@@ -48,6 +51,7 @@ export function createHttp(app: App): Hono<ServerEnv> {
     const startedMs = performance.now();
     const requestId = requestIdOf(c.req.raw);
     c.set("route", "unknown");
+    c.set("requestId", requestId);
     await next();
     c.res.headers.set("X-Request-Id", requestId);
     note({
@@ -56,7 +60,7 @@ export function createHttp(app: App): Hono<ServerEnv> {
       requestId,
       route: c.get("route"),
       client: c.env,
-      username: undefined,
+      username: c.get("username"),
       startedMs,
     });
   });
@@ -79,6 +83,18 @@ export function createHttp(app: App): Hono<ServerEnv> {
     c.set("route", "user_initialize");
     return (await userInitializeRoute(app, c.req.raw)) ?? c.notFound();
   });
+  const api = createApiRouter(app, apiRoutes());
+  http.all("/api/v1/*", async (c) => {
+    const { response, route, username } = await api({
+      request: c.req.raw,
+      client: c.env,
+      requestId: c.get("requestId"),
+    });
+    c.set("route", route);
+    c.set("username", username);
+    return response;
+  });
+  http.get("/csrf_token", (c) => csrfRoute(app, c.req.raw));
   http.get("/", (c) => c.text("Berth: an OCI container registry. Images are at /v2/, health at /health/instance.\n"));
   http.notFound((c) => c.json({ message: "there is nothing at this path", path: c.req.path.slice(0, 255) }, 404));
   return http;

@@ -25,6 +25,7 @@ export type Rule =
   | "repository-state"
   | "namespace-disabled"
   | "registry-readonly"
+  | "not-superuser"
   | "absent";
 
 export interface Decision {

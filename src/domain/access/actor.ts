@@ -38,7 +38,9 @@ export type OauthScope = (typeof OAUTH_SCOPES)[number];
 
 /** What somebody came with, as far as the action log and revocation need it. */
 export type Credential =
-  | { readonly kind: "password" | "robot" | "session" | "federation" }
+  | { readonly kind: "password" | "robot" | "session" }
+  /** A robot by an ID token of this issuer and subject. */
+  | { readonly kind: "federation"; readonly issuer: string; readonly subject: string }
   | { readonly kind: "app-token"; readonly uuid: string; readonly title: string }
   | {
       readonly kind: "oauth";

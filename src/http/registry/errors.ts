@@ -42,6 +42,7 @@ const WIRE: Record<ErrorCode, WireError> = {
   unsupported: { status: 405, code: "UNSUPPORTED", message: "the operation is unsupported" },
   invalid_request: { status: 400, code: "INVALID_REQUEST", message: "invalid request" },
   conflict: { status: 409, code: "DENIED", message: "the request conflicts with what is there" },
+  repository_not_normal: { status: 403, code: "DENIED", message: "the repository takes no changes" },
   session_required: { status: 401, code: "UNAUTHORIZED", message: "authentication required" },
   token_expired: { status: 401, code: "UNAUTHORIZED", message: "the token has expired" },
   fresh_login_required: { status: 401, code: "UNAUTHORIZED", message: "fresh log-in required" },
