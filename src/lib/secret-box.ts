@@ -1,6 +1,7 @@
 /**
- * Encrypts short texts for rows of the database (robot tokens, keys, credentials) with AES-256-GCM. The key text is
- * DATABASE_SECRET_KEY; a value sealed under another key does not open.
+ * Encrypts short texts with AES-256-GCM: for rows of the database (robot tokens, keys, credentials) under
+ * DATABASE_SECRET_KEY, and what is handed out under SECRET_KEY. A value sealed under another key or for another purpose
+ * does not open.
  */
 
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from "node:crypto";
@@ -12,11 +13,13 @@ export interface SecretBox {
 }
 
 const VERSION = "v1";
+/** How every sealed text begins. */
+export const SEALED_PREFIX = `${VERSION}.`;
 const IV_BYTES = 12;
 const TAG_BYTES = 16;
 
-export function createSecretBox(keyText: string): SecretBox {
-  const key = Buffer.from(hkdfSync("sha256", keyText, "berth", "database fields", 32));
+export function createSecretBox(keyText: string, purpose = "database fields"): SecretBox {
+  const key = Buffer.from(hkdfSync("sha256", keyText, "berth", purpose, 32));
   return {
     seal(plain) {
       const iv = randomBytes(IV_BYTES);

@@ -4,7 +4,7 @@
  * it names the rule that decided. Rules: quay-behaviour reference, sections 3 to 5.
  */
 
-import { type Caller, type Principal, type RegistryAction, scopesCoverRole, tokenCovers } from "./actor.ts";
+import { type Caller, hasScope, type Principal, type RegistryAction, scopesCoverRole, tokenCovers } from "./actor.ts";
 import type { NamespaceFacts, RepositoryFacts, Role } from "./facts.ts";
 
 /** What may be asked of a repository. "admin" is never granted to /v2 tokens by name; `*` asks for it. */
@@ -120,6 +120,7 @@ export function decideCreate(policy: AccessPolicy, caller: Caller, namespace: Na
   const inside = namespace !== undefined && mayCreateIn(policy, principal, namespace);
   if (!inside) return deny("no-role", false);
   if (caller.expired) return deny("token-expired", true);
+  if (!hasScope(caller, "repo:create")) return deny("token-scope", scopesCoverRole(caller, "read"));
   if (!namespace.enabled) return deny("namespace-disabled", true);
   if (policy.REGISTRY_STATE === "readonly" || policy.DISABLE_PUSHES) return deny("registry-readonly", true);
   if (restrictedInOwnNamespace(principal, namespace.id)) return deny("restricted-user", true);

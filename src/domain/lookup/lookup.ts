@@ -14,6 +14,7 @@ import { formatReference, type Reference } from "../../oci/reference.ts";
 import type { Principal } from "../access/actor.ts";
 import { findRepositoryFacts, findRole, type RepositoryFacts, type Role } from "../access/facts.ts";
 import { type BlobFacts, findBlobFacts } from "../blob/queries.ts";
+import { type CredentialFacts, credentialKey, findCredential } from "../credential/credential.ts";
 import { findManifestByReference, type StoredManifest } from "../manifest/queries.ts";
 import { type Account, EVERYTHING, findAccountById, toPrincipal } from "../user/account.ts";
 
@@ -21,6 +22,7 @@ import { type Account, EVERYTHING, findAccountById, toPrincipal } from "../user/
 const REPOSITORIES_MAX = 10_000;
 const ROLES_MAX = 50_000;
 const ACCOUNTS_MAX = 10_000;
+const CREDENTIALS_MAX = 20_000;
 const BLOBS_MAX = 50_000;
 const MANIFESTS_MAX_BYTES = 32 * 1024 * 1024;
 const MANIFEST_OVERHEAD_BYTES = 500;
@@ -55,6 +57,7 @@ export class Lookup {
   readonly #paths = new Lru<string, string>(REPOSITORIES_MAX);
   readonly #roles = new Lru<string, Cached<Role>>(ROLES_MAX);
   readonly #accounts = new Lru<string, Cached<Account>>(ACCOUNTS_MAX);
+  readonly #credentials = new Lru<string, Cached<CredentialFacts>>(CREDENTIALS_MAX);
   /** Follows from the account's row and the config alone. */
   readonly #principals = new WeakMap<Account, Principal>();
   readonly #manifests = new Lru<string, Cached<StoredManifest>>(MANIFESTS_MAX_BYTES);
@@ -95,6 +98,15 @@ export class Lookup {
       const account = await findAccountById(this.#options.db, accountId);
       if (account) keep(account);
       return account;
+    });
+  }
+
+  /** A credential by its id (`credentialId`), undefined when it was taken back. Its expiry is the caller's to compare. */
+  credential(id: string): Promise<CredentialFacts | undefined> {
+    return this.#through(this.#credentials, credentialKey(id), async (keep) => {
+      const facts = await findCredential(this.#options.db, id);
+      if (facts) keep(facts);
+      return facts;
     });
   }
 
@@ -168,6 +180,7 @@ export class Lookup {
       if (kind === "repo") this.#dropRepository(Number(id), key);
       else if (kind === "ref") this.#manifests.delete(`${this.#generation(Number(id))}:${rest.join(":")}`);
       else if (kind === "account") this.#accounts.delete(key);
+      else if (kind === "credential") this.#credentials.delete(key);
     }
   }
 
@@ -184,6 +197,7 @@ export class Lookup {
     this.#paths.clear();
     this.#roles.clear();
     this.#accounts.clear();
+    this.#credentials.clear();
     this.#manifests.clear();
     this.#blobs.clear();
     this.#generations.clear();

@@ -11,7 +11,7 @@ import { isUniqueViolation } from "../../db/violation.ts";
 import { RegistryError } from "../../errors.ts";
 import type { ParsedRepositoryPath, RepositoryPath } from "../../oci/names.ts";
 import { type Decision, decide, decideCreate } from "../access/access.ts";
-import { type Caller, type RegistryAction, tokenCovers } from "../access/actor.ts";
+import { type Caller, hasScope, type RegistryAction, tokenCovers } from "../access/actor.ts";
 import { findNamespaceFacts, type NamespaceFacts, type RepositoryFacts } from "../access/facts.ts";
 import { namespaceDisabled } from "../access/refusal.ts";
 import { logRepositoryAction, type RequestOrigin } from "../audit/audit.ts";
@@ -74,7 +74,9 @@ async function findOrCreateNamespace(
   const { principal } = caller;
   const found = await findNamespaceFacts(app.db, parsed.namespace, principal);
   const isOpen = app.config.REGISTRY_STATE !== "readonly" && !app.config.DISABLE_PUSHES;
-  const mayCreate = app.config.CREATE_NAMESPACE_ON_PUSH && principal?.kind === "user" && !principal.restricted;
+  const isCovered = hasScope(caller, "org:admin") && hasScope(caller, "repo:create");
+  const mayCreate =
+    app.config.CREATE_NAMESPACE_ON_PUSH && principal?.kind === "user" && !principal.restricted && isCovered;
   // Asked before anything is made: a token for something else must leave no organization behind.
   const isPush = isOpen && !caller.expired && tokenCovers(caller, parsed.path, "push");
   if (found || !mayCreate || !isPush) return found;

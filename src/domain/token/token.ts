@@ -9,10 +9,19 @@ import type { Config } from "../../config/schema.ts";
 import { RegistryError } from "../../errors.ts";
 import { Lru } from "../../lib/lru.ts";
 import type { RepositoryPath } from "../../oci/names.ts";
-import { decideCreate, decideRight } from "../access/access.ts";
-import { ANONYMOUS, type Caller, type Principal, REGISTRY_ACTIONS, type RegistryAction } from "../access/actor.ts";
+import { decide, decideCreate } from "../access/access.ts";
+import {
+  ANONYMOUS,
+  type Caller,
+  hasScope,
+  REGISTRY_ACTIONS,
+  type RegistryAction,
+  scopesCoverRole,
+} from "../access/actor.ts";
 import { findNamespaceFacts } from "../access/facts.ts";
 import { namespaceDisabled } from "../access/refusal.ts";
+import { credentialId } from "../credential/credential.ts";
+import { type Login, loginOf } from "../credential/log-in.ts";
 import { TOKEN_ALGORITHM } from "./keys.ts";
 import type { RequestedScope } from "./scope.ts";
 
@@ -34,56 +43,66 @@ export interface IssuedToken {
 }
 
 /**
- * A token for these scopes; what is not allowed is left out of it without a word. Throws `namespace_disabled` to those who
- * could pull otherwise.
+ * A token for these scopes; what is not allowed is left out of it without a word. It names the credential it was given
+ * for, if that can be taken back, and does not outlive it. Throws `namespace_disabled` to those who could pull otherwise.
  */
 export async function issueToken(
   app: TokenApp,
-  principal: Principal | undefined,
+  login: Login | undefined,
   audience: string,
   scopes: readonly RequestedScope[],
 ): Promise<IssuedToken> {
+  const caller: Caller = login
+    ? { ...login, grants: undefined, expired: false, authKind: "basic" }
+    : { ...ANONYMOUS, authKind: "basic" };
   const access: { type: "repository"; name: string; actions: string[] }[] = [];
   for (const scope of scopes) {
-    access.push({ type: "repository", name: scope.name, actions: await allowedActions(app, principal, scope) });
+    access.push({ type: "repository", name: scope.name, actions: await allowedActions(app, caller, scope) });
   }
   const issuedMs = app.clock.nowMs();
   const issuedSeconds = Math.floor(issuedMs / 1000);
+  const endsSeconds = Math.floor((login?.expiresMs ?? Number.POSITIVE_INFINITY) / 1000);
+  const lifeSeconds = Math.max(1, Math.min(LIFE_SECONDS, endsSeconds - issuedSeconds));
   const { kid, privateKey } = await app.tokenKeys.signingKey();
-  const subject = principal?.username ?? ANONYMOUS_SUBJECT;
-  const token = await new SignJWT({ access, context: context(principal), account_id: principal?.accountId ?? null })
+  const subject = login?.principal.username ?? ANONYMOUS_SUBJECT;
+  const credential = login && credentialId(login.principal.accountId, login.credential);
+  const claims = {
+    access,
+    context: context(login),
+    account_id: login?.principal.accountId ?? null,
+    ...(credential === undefined ? {} : { credential }),
+  };
+  const token = await new SignJWT(claims)
     .setProtectedHeader({ alg: TOKEN_ALGORITHM, typ: "JWT", kid })
     .setIssuer(app.tokenKeys.issuer)
     .setAudience(audience)
     .setSubject(subject)
     .setNotBefore(issuedSeconds)
     .setIssuedAt(issuedSeconds)
-    .setExpirationTime(issuedSeconds + LIFE_SECONDS)
+    .setExpirationTime(issuedSeconds + lifeSeconds)
     .setJti(crypto.randomUUID())
     .sign(privateKey);
-  return { token, expiresInSeconds: LIFE_SECONDS, issuedMs };
+  return { token, expiresInSeconds: lifeSeconds, issuedMs };
 }
 
-async function allowedActions(
-  app: TokenApp,
-  principal: Principal | undefined,
-  scope: RequestedScope,
-): Promise<string[]> {
+async function allowedActions(app: TokenApp, caller: Caller, scope: RequestedScope): Promise<string[]> {
+  const { principal } = caller;
   const asked = scope.actions.has("*") ? REGISTRY_ACTIONS : REGISTRY_ACTIONS.filter((a) => scope.actions.has(a));
   const repository = await app.lookup.repository(scope.parsed.path);
   if (!repository) {
-    const caller: Caller = { ...ANONYMOUS, principal, authKind: "basic" };
     const namespace = await findNamespaceFacts(app.db, scope.parsed.namespace, principal);
-    const vacant = namespace === undefined && app.config.CREATE_NAMESPACE_ON_PUSH && principal?.kind === "user";
+    const mayOpen = app.config.CREATE_NAMESPACE_ON_PUSH && principal?.kind === "user" && hasScope(caller, "org:admin");
+    const vacant = namespace === undefined && mayOpen && hasScope(caller, "repo:create");
     const decision = decideCreate(app.config, caller, namespace);
     const mayCreate = decision.allowed || (vacant && !principal.restricted);
     // Pull goes with it: clients look for blobs before they push the first one. Alone it is for those who may be told that
     // nothing is there, but not create it now.
-    if (mayCreate) return asked.filter((action) => action !== "delete");
-    return decision.mayKnow ? asked.filter((action) => action === "pull") : [];
+    const mayPush = mayCreate && scopesCoverRole(caller, "write");
+    if (mayPush) return asked.filter((action) => action !== "delete");
+    return decision.mayKnow && scopesCoverRole(caller, "read") ? asked.filter((action) => action === "pull") : [];
   }
   const role = await app.lookup.role(principal, repository);
-  const decideOn = (action: RegistryAction | "admin") => decideRight(app.config, principal, repository, role, action);
+  const decideOn = (action: RegistryAction | "admin") => decide(app.config, caller, repository, role, action);
   const pull = decideOn("pull");
   if (pull.rule === "namespace-disabled" && pull.mayKnow) throw namespaceDisabled(repository.namespace);
   const allows = (action: RegistryAction | "admin") => decideOn(action).allowed;
@@ -93,19 +112,29 @@ async function allowedActions(
 }
 
 /** Quay's context claim, for tools that read it. */
-function context(principal: Principal | undefined): Record<string, unknown> {
-  const kind = principal ? principal.kind : "anonymous";
+function context(login: Login | undefined): Record<string, unknown> {
+  const { kind, reference } = entity(login);
   return {
     version: 2,
     kind,
     entity_kind: kind,
-    ...(principal ? { user: principal.username, entity_reference: principal.username } : {}),
+    ...(login ? { user: login.principal.username, entity_reference: reference } : {}),
     "com.apostille.root": "$disabled",
   };
 }
 
+function entity(login: Login | undefined): { kind: string; reference?: string } {
+  if (!login) return { kind: "anonymous" };
+  const { credential, principal } = login;
+  if (credential.kind === "app-token") return { kind: "appspecifictoken", reference: credential.uuid };
+  if (credential.kind === "oauth") return { kind: "oauthtoken", reference: credential.uuid };
+  return { kind: principal.kind, reference: principal.username };
+}
+
 interface VerifiedToken {
   readonly accountId: number | undefined;
+  /** Of the credential it was given for; undefined where the account alone says whether it is still good. */
+  readonly credentialId: string | undefined;
   readonly grants: Grants;
   readonly expiresMs: number;
 }
@@ -118,7 +147,7 @@ export class TokenVerifier {
 
   /**
    * The caller behind a bearer token. An expired one gives a caller with `expired` set. Throws `unauthorized` for tokens
-   * that are not ours, not for us, or whose account is gone or disabled.
+   * that are not ours, not for us, or whose account or credential is gone or disabled.
    */
   async callerOf(app: TokenApp, token: string, audience: string): Promise<Caller> {
     if (token.length > TOKEN_CHARS_MAX) throw refused(app, "the token is too long");
@@ -132,6 +161,12 @@ export class TokenVerifier {
     const expired = verified.expiresMs + LEEWAY_SECONDS * 1000 <= nowMs;
     if (verified.accountId === undefined) {
       return { principal: undefined, grants: verified.grants, expired, authKind: "token" };
+    }
+    if (verified.credentialId !== undefined) {
+      const login = await loginOf(app, verified.credentialId);
+      if (!login) throw refused(app, "what it was given for was revoked or has expired, or its account is gone");
+      const { principal, scopes, credential } = login;
+      return { principal, grants: verified.grants, expired, authKind: "token", scopes, credential };
     }
     const principal = await app.lookup.principal(verified.accountId);
     if (!principal) throw refused(app, "its account is gone or disabled");
@@ -161,10 +196,11 @@ async function verify(app: TokenApp, token: string, audience: string): Promise<V
     );
     const life = (payload.exp ?? 0) - (payload.iat ?? 0);
     if (life > app.config.REGISTRY_JWT_AUTH_MAX_FRESH_S) throw new errors.JOSEError("it lives too long");
-    const accountId = payload.account_id;
+    const { account_id: accountId, credential } = payload;
     app.metrics.bearerDecoded.inc({ success: "True" });
     return {
       accountId: typeof accountId === "number" ? accountId : undefined,
+      credentialId: typeof credential === "string" ? credential : undefined,
       grants: readGrants(payload.access, app.config),
       expiresMs: (payload.exp ?? 0) * 1000,
     };

@@ -1,29 +1,42 @@
 /**
- * Checks a name and a secret and says who it is: users by password, robots by token. Failed log-ins lock a user out for a
- * growing time as Quay does it. Who the account is allowed to be comes from `account.ts`, what it may do from access.
+ * Log-ins of command line clients, by name and secret: users by password or client key, robots by token, and under names
+ * of their own app-specific tokens (`$app`) and OAuth tokens (`$oauthtoken`). Browser sign-in is `check-password.ts` and
+ * a session; what the account may do comes from access.
  */
 
-import { timingSafeEqual } from "node:crypto";
 import type { App } from "../../app.ts";
 import { RegistryError } from "../../errors.ts";
 import { Lru } from "../../lib/lru.ts";
+import { isSameSecret } from "../../lib/same-secret.ts";
 import { KeyedMutex } from "../../lib/semaphore.ts";
 import { findRobotName, isRobotLike } from "../../oci/names.ts";
-import type { Principal } from "../access/actor.ts";
-import { type Account, accountKey, findAccount, findUserByEmail, toPrincipal } from "./account.ts";
+import { APP_TOKEN_USERNAME, checkAppToken } from "../app-token/check.ts";
+import { openClientKey } from "../client-key/client-key.ts";
+import { LastAccess, touchLater } from "../credential/last-access.ts";
+import { type KnownLogin, type Login, resumeLogin } from "../credential/log-in.ts";
+import { checkOauthToken, OAUTH_USERNAME } from "../oauth/bearer.ts";
+import { checkFederatedToken, isFederatedToken } from "../robot/federated-token.ts";
+import { findAccount, toPrincipal } from "./account.ts";
+import { accountDisabled, checkInTurn, isOversized, wrongPassword } from "./check-password.ts";
 
-type LoginApp = Pick<App, "config" | "db" | "lookup" | "clock" | "passwords" | "logins" | "secrets" | "metrics">;
+type LoginApp = Pick<
+  App,
+  | "config"
+  | "db"
+  | "lookup"
+  | "clock"
+  | "passwords"
+  | "logins"
+  | "secrets"
+  | "secretKey"
+  | "tokenKeys"
+  | "metrics"
+  | "log"
+>;
 
-/** A password that was found right, remembered so that Basic auth on every request does not hash every time. */
-interface KnownLogin {
-  readonly accountId: number;
-  /** The stored secret it matched: another one since then makes the memory worthless. */
-  readonly against: string;
-}
-
+/** Quay's old repository tokens, which no longer exist anywhere. */
+const LEGACY_TOKEN_USERNAME = "$token";
 const KNOWN_MAX = 10_000;
-const NAME_CHARS_MAX = 511;
-const SECRET_CHARS_MAX = 4096;
 
 /** Log-ins found right in this process, by a keyed hash of name and secret, and the queue of checks of each name. */
 export class LoginCache {
@@ -31,6 +44,7 @@ export class LoginCache {
   readonly #key = crypto.getRandomValues(new Uint8Array(32));
   /** One check at a time for a name: a thousand guesses sent at once are counted one by one. */
   readonly checks = new KeyedMutex();
+  readonly lastAccess = new LastAccess();
 
   key(username: string, secret: string): string {
     return new Bun.CryptoHasher("sha256", this.#key).update(`${username.length}:${username}${secret}`).digest("base64");
@@ -47,98 +61,83 @@ export class LoginCache {
 }
 
 /**
- * Who this is. Throws `unauthorized` with Quay's texts, or `too_many_logins` with Retry-After while locked out. Source:
- * quay-behaviour reference, section 2.
+ * Who this is and with what authority. Throws `unauthorized` with Quay's texts, `token_expired` for an OAuth token whose
+ * time is over, or `too_many_logins` with Retry-After while locked out. Source: quay-behaviour reference, section 2.
  */
-export async function login(app: LoginApp, username: string, secret: string): Promise<Principal> {
+export async function login(app: LoginApp, username: string, secret: string): Promise<Login> {
+  const kind = AUTH_KINDS.get(username) ?? "basic";
   try {
-    const principal = await checkLogin(app, username, secret);
-    app.metrics.authAttempts.inc({ auth_kind: "basic", success: "True" });
-    return principal;
+    const found = await checkLogin(app, username, secret);
+    app.metrics.authAttempts.inc({ auth_kind: kind, success: "True" });
+    return found;
   } catch (error) {
-    app.metrics.authAttempts.inc({ auth_kind: "basic", success: "False" });
+    app.metrics.authAttempts.inc({ auth_kind: kind, success: "False" });
     throw error;
   }
 }
 
-async function checkLogin(app: LoginApp, username: string, secret: string): Promise<Principal> {
-  if (username.length > NAME_CHARS_MAX || secret.length > SECRET_CHARS_MAX) throw wrong();
+const AUTH_KINDS: ReadonlyMap<string, string> = new Map([
+  [OAUTH_USERNAME, "oauth"],
+  [APP_TOKEN_USERNAME, "app_specific_token"],
+]);
+
+async function checkLogin(app: LoginApp, username: string, secret: string): Promise<Login> {
+  if (isOversized(username, secret)) throw wrongPassword();
+  if (username === OAUTH_USERNAME) return checkOauthToken(app, secret);
+  if (username === APP_TOKEN_USERNAME) return checkAppToken(app, secret);
+  if (username === LEGACY_TOKEN_USERNAME) throw new RegistryError("unauthorized", { message: "Invalid access token" });
   const key = app.logins.key(username, secret);
-  const known = await findKnown(app, key);
-  if (known) return known;
-  return app.logins.checks.run(username, async () => {
-    // The one before us in the queue may have found it right.
-    const meanwhile = await findKnown(app, key);
-    if (meanwhile) return meanwhile;
-    const account = isRobotLike(username)
-      ? await checkRobot(app, username, secret)
-      : await checkUser(app, username, secret);
-    const principal = toPrincipal(app.config, account);
-    if (!principal) throw disabled();
-    app.logins.set(key, { accountId: account.id, against: account.tokenEncrypted ?? account.passwordHash ?? "" });
-    await touch(app, account);
-    return principal;
-  });
+  const login =
+    (await findKnown(app, key)) ??
+    (await app.logins.checks.run(username, async () => {
+      // The one before us in the queue may have found it right.
+      const meanwhile = await findKnown(app, key);
+      if (meanwhile) return meanwhile;
+      const check = isRobotLike(username) ? checkRobot : checkUser;
+      const { login, known } = await check(app, username, secret);
+      app.logins.set(key, known);
+      return login;
+    }));
+  touchLater(app, { table: "account", id: login.principal.accountId });
+  return login;
 }
 
-async function findKnown(app: LoginApp, key: string): Promise<Principal | undefined> {
+async function findKnown(app: LoginApp, key: string): Promise<Login | undefined> {
   const known = app.logins.get(key);
   if (!known) return undefined;
-  const account = await app.lookup.account(known.accountId);
-  if (account && (account.tokenEncrypted ?? account.passwordHash) === known.against) {
-    const principal = toPrincipal(app.config, account);
-    if (principal) return principal;
-  }
-  app.logins.delete(key);
-  return undefined;
+  const login = await resumeLogin(app, known);
+  if (!login) app.logins.delete(key);
+  return login;
 }
 
-async function checkUser(app: LoginApp, name: string, password: string): Promise<Account> {
-  const account = await findByLogin(app, name);
-  if (account?.kind !== "user" || account.passwordHash === undefined) {
-    await app.passwords.verifyNothing(password);
-    throw wrong();
-  }
-  requireNotLockedOut(account, app.clock.nowMs());
-  if (!(await app.passwords.verify(password, account.passwordHash))) {
-    await app.db.tx(async (tx) => {
-      await tx.sql`/* login.failed */
-        update account set failed_logins = failed_logins + 1, last_failed_login_ms = ${app.clock.nowMs()}
-        where id = ${account.id}`;
-    });
-    throw wrong();
-  }
-  if (!account.enabled) throw disabled();
-  if (account.failedLogins > 0) {
-    await app.db.tx(async (tx) => {
-      await tx.sql`/* login.reset */ update account set failed_logins = 0 where id = ${account.id}`;
-    });
-  }
-  return account;
+interface Checked {
+  readonly login: Login;
+  readonly known: KnownLogin;
 }
 
-/** By user name or e-mail address. Nobody has a name with control characters, and PostgreSQL refuses to look for NUL. */
-async function findByLogin(app: LoginApp, name: string): Promise<Account | undefined> {
-  if (/\p{Cc}/u.test(name)) return undefined;
-  return (await findAccount(app.db, name)) ?? (name.includes("@") ? findUserByEmail(app.db, name) : undefined);
+async function checkUser(app: LoginApp, name: string, secret: string): Promise<Checked> {
+  if (app.config.AUTHENTICATION_TYPE === "AppToken") {
+    throw new RegistryError("unauthorized", { message: "An application specific token is required to login" });
+  }
+  const decrypted = openClientKey(app, secret);
+  // Said of every name alike and before the password is looked at, so that it tells nothing.
+  if (decrypted === undefined && app.config.FEATURE_REQUIRE_ENCRYPTED_BASIC_AUTH) {
+    const message =
+      "Client login with unencrypted passwords is disabled. Please generate an encrypted password in the user admin " +
+      "panel for use here.";
+    throw new RegistryError("unauthorized", { message });
+  }
+  const account = await checkInTurn(app, name, decrypted ?? secret);
+  const principal = toPrincipal(app.config, account);
+  if (!principal) throw accountDisabled();
+  const credential = { kind: "password" } as const;
+  return {
+    login: { principal, credential, scopes: undefined, expiresMs: undefined },
+    known: { accountId: account.id, credential, against: account.passwordHash },
+  };
 }
 
-/** Failures after which the wait would not grow any more worth telling: 2^20 half seconds are six days. */
-const LOCKOUT_EXPONENT_MAX = 20;
-
-/** Next try at last failure + 0.5·(2^n − 1) s. Source: quay-behaviour reference, section 2. */
-function requireNotLockedOut(account: Account, nowMs: number): void {
-  if (account.failedLogins === 0 || account.lastFailedLoginMs === undefined) return;
-  const exponent = Math.min(account.failedLogins, LOCKOUT_EXPONENT_MAX);
-  const waitMs = account.lastFailedLoginMs + 500 * (2 ** exponent - 1) - nowMs;
-  if (waitMs <= 0) return;
-  throw new RegistryError("too_many_logins", {
-    message: "Too many login attempts. \nPlease reset your Quay password and try again.",
-    headers: { "Retry-After": String(Math.ceil(waitMs / 1000)) },
-  });
-}
-
-async function checkRobot(app: LoginApp, name: string, token: string): Promise<Account> {
+async function checkRobot(app: LoginApp, name: string, token: string): Promise<Checked> {
   const message = `Could not find robot with username: ${name} and supplied password.`;
   const unknown = () => new RegistryError("unauthorized", { message });
   if (!findRobotName(name)) {
@@ -146,36 +145,21 @@ async function checkRobot(app: LoginApp, name: string, token: string): Promise<A
   }
   if (app.config.ROBOTS_DISALLOW && !app.config.ROBOTS_WHITELIST.includes(name)) throw unknown();
   const account = await findAccount(app.db, name);
-  if (account?.kind !== "robot" || account.tokenEncrypted === undefined) throw unknown();
-  if (!sameSecret(app.secrets.open(account.tokenEncrypted), token)) throw unknown();
-  if (!account.enabled) throw disabled();
-  return account;
-}
-
-function sameSecret(a: string, b: string): boolean {
-  const left = new Bun.CryptoHasher("sha256").update(a).digest();
-  const right = new Bun.CryptoHasher("sha256").update(b).digest();
-  return timingSafeEqual(left, right);
-}
-
-/** FEATURE_USER_LAST_ACCESSED: at most one write per account and LAST_ACCESSED_UPDATE_THRESHOLD_S. */
-async function touch(app: LoginApp, account: Account): Promise<void> {
-  if (!app.config.FEATURE_USER_LAST_ACCESSED) return;
-  const nowMs = app.clock.nowMs();
-  const thresholdMs = app.config.LAST_ACCESSED_UPDATE_THRESHOLD_S * 1000;
-  if (account.lastAccessedMs !== undefined && nowMs - account.lastAccessedMs < thresholdMs) return;
-  await app.db.tx(async (tx) => {
-    await tx.sql`/* login.touch */ update account set last_accessed_ms = ${nowMs} where id = ${account.id}`;
-    tx.changed(accountKey(account.id));
-  });
-}
-
-function wrong(): RegistryError {
-  return new RegistryError("unauthorized", { message: "Invalid Username or Password" });
-}
-
-function disabled(): RegistryError {
-  return new RegistryError("unauthorized", {
-    message: "This user has been disabled. Please contact your administrator.",
-  });
+  if (account?.kind !== "robot") throw unknown();
+  const federated = isFederatedToken(token) ? await checkFederatedToken(app, account.id, token) : undefined;
+  const isOwnToken =
+    account.tokenEncrypted !== undefined && isSameSecret(app.secrets.open(account.tokenEncrypted), token);
+  if (!federated && !isOwnToken) throw unknown();
+  const principal = toPrincipal(app.config, account);
+  if (!principal) throw accountDisabled();
+  const credential = federated?.credential ?? ({ kind: "robot" } as const);
+  return {
+    login: { principal, credential, scopes: undefined, expiresMs: federated?.expiresMs },
+    known: {
+      accountId: account.id,
+      credential,
+      against: federated ? undefined : account.tokenEncrypted,
+      untilMs: federated?.expiresMs,
+    },
+  };
 }

@@ -2,6 +2,7 @@
 
 import { z } from "zod";
 import type { App } from "../../app.ts";
+import { makeClientKey } from "../../domain/client-key/client-key.ts";
 import { initializeFirstUser } from "../../domain/user/first-user.ts";
 import { RegistryError } from "../../errors.ts";
 import { errorFields } from "../../observe/logger.ts";
@@ -35,7 +36,7 @@ export async function userInitializeRoute(app: App, request: Request): Promise<R
     return Response.json({
       username,
       email: email ?? null,
-      encrypted_password: app.secrets.seal(JSON.stringify({ password: body.password })),
+      encrypted_password: makeClientKey(app, body.password),
       ...(accessToken === undefined ? {} : { access_token: accessToken }),
     });
   } catch (error) {

@@ -1,7 +1,8 @@
 /** From the `Authorization` header of a /v2 request to a `Caller`: Basic, Bearer, or nobody. */
 
 import type { App } from "../../app.ts";
-import { ANONYMOUS, type Caller, type Principal } from "../../domain/access/actor.ts";
+import { ANONYMOUS, type Caller } from "../../domain/access/actor.ts";
+import type { Login } from "../../domain/credential/log-in.ts";
 import type { TokenVerifier } from "../../domain/token/token.ts";
 import { login } from "../../domain/user/login.ts";
 import { RegistryError } from "../../errors.ts";
@@ -15,12 +16,12 @@ export async function callerOf(
 ): Promise<Caller> {
   if (authorization === null) return ANONYMOUS;
   if (authorization.startsWith("Bearer ")) return verifier.callerOf(app, authorization.slice(7).trim(), audience);
-  const principal = await basicPrincipal(app, authorization);
-  return { principal, grants: undefined, expired: false, authKind: "basic" };
+  const { principal, scopes, credential } = await basicLogin(app, authorization);
+  return { principal, grants: undefined, expired: false, authKind: "basic", scopes, credential };
 }
 
 /** Who a Basic header says and proves to be. Throws `unauthorized`. */
-export async function basicPrincipal(app: App, authorization: string): Promise<Principal> {
+export async function basicLogin(app: App, authorization: string): Promise<Login> {
   const credentials = readBasic(authorization);
   if (!credentials) {
     throw new RegistryError("unauthorized", { message: "the Authorization header is neither Basic nor Bearer" });
@@ -28,7 +29,8 @@ export async function basicPrincipal(app: App, authorization: string): Promise<P
   return login(app, credentials.username, credentials.secret);
 }
 
-function readBasic(authorization: string): { username: string; secret: string } | undefined {
+/** Name and secret of a Basic header, undefined when it is none. */
+export function readBasic(authorization: string): { username: string; secret: string } | undefined {
   const match = /^basic +([A-Za-z0-9+/=_-]+) *$/i.exec(authorization);
   if (!match?.[1]) return undefined;
   const text = Buffer.from(match[1], "base64").toString("utf8");

@@ -4,15 +4,15 @@
  */
 
 import type { App } from "../../app.ts";
-import type { Principal } from "../../domain/access/actor.ts";
 import { pathRules } from "../../domain/blob/blob.ts";
+import type { Login } from "../../domain/credential/log-in.ts";
 import { parseScopes, type RequestedScope } from "../../domain/token/scope.ts";
 import { issueToken } from "../../domain/token/token.ts";
 import { login } from "../../domain/user/login.ts";
 import { RegistryError } from "../../errors.ts";
 import { readBody } from "../registry/body.ts";
 import { audienceOf } from "../registry/challenge.ts";
-import { basicPrincipal } from "./caller.ts";
+import { basicLogin } from "./caller.ts";
 
 interface TokenContext {
   readonly app: App;
@@ -24,13 +24,13 @@ const FORM_BYTES_MAX = 64 * 1024;
 
 export async function tokenRoute({ app, request, query }: TokenContext): Promise<Response> {
   const form = request.method === "POST" ? await readForm(request) : undefined;
-  const principal = form ? await formPrincipal(app, form) : await headerPrincipal(app, request);
+  const holder = form ? await formLogin(app, form) : await headerLogin(app, request);
   const scopes = requestedScopes(app, (form ?? query).getAll("scope"));
-  if (!principal && (scopes.length === 0 || !app.config.FEATURE_ANONYMOUS_ACCESS)) {
+  if (!holder && (scopes.length === 0 || !app.config.FEATURE_ANONYMOUS_ACCESS)) {
     throw new RegistryError("unauthorized", { message: "credentials are needed for a token without scope" });
   }
   // The audience is always us: what the client asked for as `service` is only compared by clients.
-  const issued = await issueToken(app, principal, audienceOf(app.config), scopes);
+  const issued = await issueToken(app, holder, audienceOf(app.config), scopes);
   const body = {
     token: issued.token,
     access_token: issued.token,
@@ -47,12 +47,12 @@ function requestedScopes(app: App, values: readonly string[]): RequestedScope[] 
   return parseScopes(values, { ...pathRules(app.config), serverHostname: app.config.SERVER_HOSTNAME });
 }
 
-async function headerPrincipal(app: App, request: Request): Promise<Principal | undefined> {
+async function headerLogin(app: App, request: Request): Promise<Login | undefined> {
   const authorization = request.headers.get("authorization");
-  return authorization === null ? undefined : basicPrincipal(app, authorization);
+  return authorization === null ? undefined : basicLogin(app, authorization);
 }
 
-async function formPrincipal(app: App, form: URLSearchParams): Promise<Principal> {
+async function formLogin(app: App, form: URLSearchParams): Promise<Login> {
   const grantType = form.get("grant_type");
   if (grantType !== "password") {
     throw new RegistryError("unsupported", {
