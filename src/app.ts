@@ -1,5 +1,6 @@
 /** What a running Berth consists of, as types only. `boot.ts` builds it; use-cases ask for the parts they need. */
 
+import type { Mailer } from "./clients/smtp.ts";
 import type { Config } from "./config/schema.ts";
 import type { Database } from "./db/db.ts";
 import type { Lookup } from "./domain/lookup/lookup.ts";
@@ -24,6 +25,7 @@ export interface App {
   readonly tokenKeys: TokenKeys;
   readonly uploadHashes: UploadHashes;
   readonly secrets: SecretBox;
+  readonly mailer: Mailer;
   /** SECRET_KEY, or one the instances share: signs CSRF values, seals client keys. */
   readonly secretKey: string;
   /** Seals what is handed out to be brought back: paging tokens. */

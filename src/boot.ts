@@ -1,6 +1,7 @@
 /** Builds an App from a loaded config: the only place that picks implementations. Called by cli/ and workers. */
 
 import type { App } from "./app.ts";
+import { createMailer } from "./clients/smtp.ts";
 import { isPostgres } from "./config/db-uri.ts";
 import { type Config, ConfigError, type LoadedConfig } from "./config/load.ts";
 import type { Database } from "./db/db.ts";
@@ -61,6 +62,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
       metrics,
       clock,
       secrets,
+      mailer: createMailer({ config, extraCaPaths: loaded.extraCaPaths, log }),
       secretKey,
       pageTokens: createSecretBox(config.PAGE_TOKEN_KEY ?? secretKey),
       lookup: new Lookup({ db, config, clock, onAnswer: (type) => metrics.countLookup([type]) }),
@@ -79,6 +81,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
     return {
       ...app,
       async close() {
+        await app.mailer.close();
         await db.close();
         log.flush();
       },
