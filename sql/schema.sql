@@ -26,7 +26,7 @@ CREATE TABLE account (
   created_ms bigint not null,
   last_accessed_ms bigint,
   failed_logins integer not null default 0,
-  last_failed_login_ms bigint, prompts text not null default '[]',
+  last_failed_login_ms bigint, prompts text not null default '[]', shared_email text,
   check ((kind = 'robot') = (owner_id is not null))
 );
 
@@ -36,26 +36,28 @@ CREATE INDEX account_by_owner on account (owner_id, username) where owner_id is 
 
 CREATE INDEX account_deleted on account (deleted_ms) where deleted_ms is not null;
 
-CREATE TABLE action_log (
+CREATE TABLE "action_log" (
   id integer primary key autoincrement,
   kind text not null,
-  namespace_id bigint references account (id),
-  performer_id bigint references account (id),
-  repository_id bigint references repository (id),
+  namespace_id bigint,
+  performer_id bigint,
+  repository_id bigint,
   ip text,
   metadata text not null,
+  -- entries of one second that do not differ are one row
+  entry_count bigint not null default 1 check (entry_count > 0),
   created_ms bigint not null
 );
 
-CREATE INDEX action_log_by_namespace on action_log (namespace_id, created_ms, id);
+CREATE INDEX action_log_by_namespace on action_log (namespace_id, created_ms, id, kind, entry_count);
 
 CREATE INDEX action_log_by_namespace_performer on action_log (namespace_id, performer_id, created_ms, id);
 
 CREATE INDEX action_log_by_performer on action_log (performer_id, created_ms, id);
 
-CREATE INDEX action_log_by_repository on action_log (repository_id, created_ms, id);
+CREATE INDEX action_log_by_repository on action_log (repository_id, created_ms, id, kind, entry_count);
 
-CREATE INDEX action_log_by_time on action_log (created_ms, id);
+CREATE INDEX action_log_by_time on action_log (created_ms, id, kind, entry_count);
 
 CREATE TABLE app_token (
   id integer primary key autoincrement,
@@ -72,6 +74,10 @@ CREATE TABLE app_token (
 CREATE INDEX app_token_by_account on app_token (account_id, created_ms);
 
 CREATE INDEX app_token_by_expiry on app_token (expires_ms) where expires_ms is not null;
+
+CREATE TABLE audit_exempt (
+  username text primary key
+);
 
 CREATE TABLE authorized_email (
   repository_id bigint not null references repository (id),
@@ -124,6 +130,13 @@ CREATE TABLE default_permission (
   role text not null check (role in ('read', 'write', 'admin')),
   check ((delegate_account_id is null) <> (delegate_team_id is null))
 );
+
+CREATE INDEX default_permission_by_activating on default_permission (activating_account_id)
+  where activating_account_id is not null;
+
+CREATE INDEX default_permission_by_delegate on default_permission (delegate_account_id) where delegate_account_id is not null;
+
+CREATE INDEX default_permission_by_delegate_team on default_permission (delegate_team_id) where delegate_team_id is not null;
 
 CREATE INDEX default_permission_by_organization on default_permission (organization_id, activating_account_id);
 
@@ -185,20 +198,48 @@ CREATE INDEX label_by_manifest on label (manifest_id, key);
 
 CREATE TABLE log_export (
   id text primary key,
-  namespace_id bigint references account (id),
-  repository_id bigint references repository (id),
+  namespace_id bigint not null,
+  namespace text not null,
+  repository_id bigint,
+  repository text,
   start_ms bigint not null,
   end_ms bigint not null,
   callback_url text,
   callback_email text,
-  status text not null default 'queued',
-  -- the file's name is not to be guessed
-  file_id text unique,
+  -- queued: the file is to be made; made: somebody is to be told; done and failed: nothing is left to do
+  state text not null default 'queued' check (state in ('queued', 'made', 'done', 'failed')),
+  -- what is told: success, failed, invalidrequest or timedout
+  outcome text,
+  reason text,
+  -- the file's name is not to be guessed; known before the file is, so that what a crash leaves is found
+  file_id text not null unique,
+  location text not null,
+  -- the unfinished upload of the file, opaque
+  upload_state text,
+  due_ms bigint not null,
+  lease_until_ms bigint,
+  lease_owner text,
+  attempts_left integer not null,
   created_ms bigint not null,
-  expires_ms bigint
+  expires_ms bigint not null
 );
 
-CREATE INDEX log_export_by_expiry on log_export (expires_ms) where expires_ms is not null;
+CREATE INDEX log_export_by_expiry on log_export (expires_ms);
+
+CREATE INDEX log_export_by_namespace on log_export (namespace_id, created_ms);
+
+CREATE INDEX log_export_due on log_export (due_ms) where state in ('queued', 'made');
+
+CREATE TABLE log_rotation (
+  id integer primary key check (id = 1),
+  lease_until_ms bigint,
+  lease_owner text,
+  upload_id text,
+  upload_location text,
+  upload_state text,
+  -- when archiving last came to its end
+  finished_ms bigint
+);
 
 CREATE TABLE manifest (
   id integer primary key autoincrement,
@@ -372,11 +413,11 @@ CREATE TABLE repository (
   unique (namespace_id, name)
 );
 
-CREATE INDEX repository_by_namespace on repository (namespace_id, path, deleted_ms) where deleted_ms is null;
+CREATE INDEX repository_by_namespace on repository (namespace_id, path, kind, deleted_ms) where deleted_ms is null;
 
 CREATE INDEX repository_deleted on repository (deleted_ms) where deleted_ms is not null;
 
-CREATE INDEX repository_public on repository (path, visibility, deleted_ms)
+CREATE INDEX repository_public on repository (path, kind, visibility, deleted_ms)
   where visibility = 'public' and deleted_ms is null;
 
 CREATE TABLE repository_action_count (
@@ -420,10 +461,16 @@ CREATE TABLE repository_usage (
 CREATE TABLE repository_word (
   repository_id bigint not null references repository (id),
   word text not null,
+  namespace_id bigint not null,
+  public boolean not null,
   primary key (word, repository_id)
 );
 
-CREATE INDEX repository_word_by_repository on repository_word (repository_id);
+CREATE INDEX repository_word_by_namespace on repository_word (namespace_id, word, repository_id);
+
+CREATE INDEX repository_word_by_repository on repository_word (repository_id, word);
+
+CREATE INDEX repository_word_public on repository_word (word, repository_id, public) where public = true;
 
 CREATE TABLE robot_federation (
   robot_id bigint not null references account (id),
@@ -532,7 +579,7 @@ CREATE TABLE team (
 
 CREATE TABLE team_invite (
   id integer primary key autoincrement,
-  code text not null unique,
+  code_hash text not null unique,
   team_id bigint not null references team (id),
   account_id bigint references account (id),
   email text,
@@ -542,6 +589,8 @@ CREATE TABLE team_invite (
 );
 
 CREATE UNIQUE INDEX team_invite_account on team_invite (team_id, account_id) where account_id is not null;
+
+CREATE INDEX team_invite_by_account on team_invite (account_id) where account_id is not null;
 
 CREATE UNIQUE INDEX team_invite_email on team_invite (team_id, email) where email is not null;
 
@@ -584,5 +633,7 @@ CREATE TABLE user_notification (
 );
 
 CREATE INDEX user_notification_by_account on user_notification (account_id, created_ms, id);
+
+CREATE INDEX user_notification_by_organization on user_notification (organization_id) where organization_id is not null;
 
 CREATE INDEX user_notification_by_subject on user_notification (subject_key) where subject_key is not null;
