@@ -30,6 +30,9 @@ create index email_code_by_account on email_code (account_id);
 -- What a user is asked at the next visit (confirm_username, enter_name, enter_company), as JSON.
 alter table account add column prompts text not null default '[]';
 
+-- An organization's address when several may have the same one (FEATURE_ORG_SHARED_EMAIL); email is null then.
+alter table account add column shared_email text;
+
 create table star (
   account_id bigint not null references account (id),
   repository_id bigint not null references repository (id),
@@ -38,10 +41,10 @@ create table star (
 );
 create index star_by_repository on star (repository_id);
 
--- An invitation to a team: of a user, or of an address that has no account yet.
+-- An invitation to a team: of a user, or of an address that has no account yet. The row keeps the code's hash.
 create table team_invite (
   id {{id}},
-  code text not null unique,
+  code_hash text not null unique,
   team_id bigint not null references team (id),
   account_id bigint references account (id),
   email text,
@@ -51,6 +54,7 @@ create table team_invite (
 );
 create unique index team_invite_account on team_invite (team_id, account_id) where account_id is not null;
 create unique index team_invite_email on team_invite (team_id, email) where email is not null;
+create index team_invite_by_account on team_invite (account_id) where account_id is not null;
 
 -- Notices in the web page, one row for each reader.
 create table user_notification (
@@ -67,6 +71,7 @@ create table user_notification (
 );
 create index user_notification_by_account on user_notification (account_id, created_ms, id);
 create index user_notification_by_subject on user_notification (subject_key) where subject_key is not null;
+create index user_notification_by_organization on user_notification (organization_id) where organization_id is not null;
 
 -- Addresses that agreed to be told of events of a repository.
 create table authorized_email (
@@ -95,3 +100,7 @@ create unique index default_permission_rule on default_permission
   (organization_id, coalesce(activating_account_id, 0), coalesce(delegate_account_id, 0), coalesce(delegate_team_id, 0));
 create index repository_deleted on repository (deleted_ms) where deleted_ms is not null;
 create index account_deleted on account (deleted_ms) where deleted_ms is not null;
+create index default_permission_by_delegate on default_permission (delegate_account_id) where delegate_account_id is not null;
+create index default_permission_by_delegate_team on default_permission (delegate_team_id) where delegate_team_id is not null;
+create index default_permission_by_activating on default_permission (activating_account_id)
+  where activating_account_id is not null;

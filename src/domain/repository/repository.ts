@@ -16,7 +16,7 @@ import { findNamespaceFacts, type NamespaceFacts, type RepositoryFacts } from ".
 import { namespaceDisabled } from "../access/refusal.ts";
 import { logRepositoryAction, type RequestOrigin } from "../audit/audit.ts";
 import { repositoryKey } from "../lookup/lookup.ts";
-import { insertAccount } from "../user/account.ts";
+import { insertOrganization, mayCreateOrganizations } from "../organization/create-organization.ts";
 
 type AccessApp = Pick<App, "config" | "db" | "lookup" | "clock">;
 
@@ -54,7 +54,7 @@ export async function requireRepositoryForPush(
   request: RequestOrigin,
 ): Promise<RepositoryFacts> {
   if (await app.lookup.repository(parsed.path)) return requireRepository(app, caller, parsed, "push");
-  const namespace = await findOrCreateNamespace(app, caller, parsed);
+  const namespace = await findOrCreateNamespace(app, caller, parsed, request);
   const decision = decideCreate(app.config, caller, namespace);
   const covered = tokenCovers(caller, parsed.path, "push");
   if (!decision.allowed || !covered || !namespace) {
@@ -70,31 +70,20 @@ async function findOrCreateNamespace(
   app: AccessApp,
   caller: Caller,
   parsed: ParsedRepositoryPath,
+  request: RequestOrigin,
 ): Promise<NamespaceFacts | undefined> {
   const { principal } = caller;
   const found = await findNamespaceFacts(app.db, parsed.namespace, principal);
   const isOpen = app.config.REGISTRY_STATE !== "readonly" && !app.config.DISABLE_PUSHES;
   const isCovered = hasScope(caller, "org:admin") && hasScope(caller, "repo:create");
-  const mayCreate =
-    app.config.CREATE_NAMESPACE_ON_PUSH && principal?.kind === "user" && !principal.restricted && isCovered;
+  const mayCreate = app.config.CREATE_NAMESPACE_ON_PUSH && mayCreateOrganizations(app.config, principal) && isCovered;
   // Asked before anything is made: a token for something else must leave no organization behind.
   const isPush = isOpen && !caller.expired && tokenCovers(caller, parsed.path, "push");
-  if (found || !mayCreate || !isPush) return found;
+  if (found || !principal || !mayCreate || !isPush) return found;
   const nowMs = app.clock.nowMs();
   const tagExpirationSeconds = durationMs(app.config.DEFAULT_TAG_EXPIRATION) / 1000;
-  await app.db.tx(async (tx) => {
-    const organizationId = await insertAccount(tx, {
-      kind: "organization",
-      username: parsed.namespace,
-      tagExpirationSeconds,
-      nowMs,
-    });
-    const [team] = await tx.sql<{ id: number }>`/* organization.owners */
-      insert into team (organization_id, name, role, created_ms)
-      values (${organizationId}, 'owners', 'admin', ${nowMs}) returning id`;
-    await tx.sql`/* organization.owner */
-      insert into team_member (team_id, account_id) values (${toNumber(team?.id)}, ${principal.accountId})`;
-  });
+  const facts = { name: parsed.namespace, creatorId: principal.accountId, tagExpirationSeconds, nowMs };
+  await app.db.tx((tx) => insertOrganization(tx, { ...facts, caller, request }));
   return findNamespaceFacts(app.db, parsed.namespace, principal);
 }
 

@@ -22,6 +22,7 @@ import { findNamespaceFacts } from "../access/facts.ts";
 import { namespaceDisabled } from "../access/refusal.ts";
 import { credentialId } from "../credential/credential.ts";
 import { type Login, loginOf } from "../credential/log-in.ts";
+import { mayCreateOrganizations } from "../organization/create-organization.ts";
 import { TOKEN_ALGORITHM } from "./keys.ts";
 import type { RequestedScope } from "./scope.ts";
 
@@ -91,10 +92,11 @@ async function allowedActions(app: TokenApp, caller: Caller, scope: RequestedSco
   const repository = await app.lookup.repository(scope.parsed.path);
   if (!repository) {
     const namespace = await findNamespaceFacts(app.db, scope.parsed.namespace, principal);
-    const mayOpen = app.config.CREATE_NAMESPACE_ON_PUSH && principal?.kind === "user" && hasScope(caller, "org:admin");
+    const isOpen = app.config.CREATE_NAMESPACE_ON_PUSH && mayCreateOrganizations(app.config, principal);
+    const mayOpen = isOpen && hasScope(caller, "org:admin");
     const vacant = namespace === undefined && mayOpen && hasScope(caller, "repo:create");
     const decision = decideCreate(app.config, caller, namespace);
-    const mayCreate = decision.allowed || (vacant && !principal.restricted);
+    const mayCreate = decision.allowed || vacant;
     // Pull goes with it: clients look for blobs before they push the first one. Alone it is for those who may be told that
     // nothing is there, but not create it now.
     const mayPush = mayCreate && scopesCoverRole(caller, "write");
