@@ -3,6 +3,7 @@
 import type { Mailer } from "./clients/smtp.ts";
 import type { Config } from "./config/schema.ts";
 import type { Database } from "./db/db.ts";
+import type { AuditBatch } from "./domain/audit/batch.ts";
 import type { Lookup } from "./domain/lookup/lookup.ts";
 import type { TokenKeys } from "./domain/token/keys.ts";
 import type { UploadHashes } from "./domain/upload/hashes.ts";
@@ -10,6 +11,7 @@ import type { LoginCache } from "./domain/user/login.ts";
 import type { PasswordHasher } from "./domain/user/password.ts";
 import type { Clock } from "./lib/clock.ts";
 import type { SecretBox } from "./lib/secret-box.ts";
+import type { LogSink } from "./logsink/contract.ts";
 import type { Logger } from "./observe/logger.ts";
 import type { Metrics } from "./observe/metrics.ts";
 import type { BlobStore } from "./storage/placement.ts";
@@ -18,6 +20,10 @@ export interface App {
   readonly config: Config;
   readonly db: Database;
   readonly storage: BlobStore;
+  /** Where action-log entries go and are read back from. */
+  readonly logsink: LogSink;
+  /** Entries that no change carries: pulls, log-ins, failures. */
+  readonly audit: AuditBatch;
   /** The bounded caches on the pull path. */
   readonly lookup: Lookup;
   readonly passwords: PasswordHasher;

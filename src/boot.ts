@@ -8,6 +8,10 @@ import type { Database } from "./db/db.ts";
 import { migrate } from "./db/migrate.ts";
 import { migrations } from "./db/migrations.ts";
 import { openDatabase } from "./db/open.ts";
+import { AuditBatch } from "./domain/audit/batch.ts";
+import { createDatabaseSink } from "./domain/audit/database-sink.ts";
+import { keepExemptNamespaces } from "./domain/audit/exempt.ts";
+import { createNameResolver } from "./domain/audit/resolve.ts";
 import { Lookup } from "./domain/lookup/lookup.ts";
 import { getOrMakeSetting } from "./domain/setting/setting.ts";
 import { TokenKeys } from "./domain/token/keys.ts";
@@ -24,7 +28,7 @@ import { openLocalStorage } from "./storage/local.ts";
 import { type BlobStore, createBlobStore } from "./storage/placement.ts";
 
 export interface BootedApp extends App {
-  /** Flushes logs and closes the database. */
+  /** Writes what waits for the action log, flushes logs and closes the database. */
   close(): Promise<void>;
 }
 
@@ -49,6 +53,8 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
   const db = await bootDatabase(config, log);
   try {
     await migrate(db, migrations);
+    await keepExemptNamespaces(db, config.DISABLED_FOR_AUDIT_LOGS);
+    const logsink = createDatabaseSink(db);
     const storage = await bootStorage(config);
     const databaseKey =
       config.DATABASE_SECRET_KEY ?? (await getOrMakeSetting(db, "database_secret_key", () => randomText(64)));
@@ -58,6 +64,8 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
       config,
       db,
       storage,
+      logsink,
+      audit: new AuditBatch({ sink: logsink, resolve: createNameResolver(db), config, clock, log, metrics }),
       log,
       metrics,
       clock,
@@ -81,6 +89,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
     return {
       ...app,
       async close() {
+        await app.audit.close();
         await app.mailer.close();
         await db.close();
         log.flush();

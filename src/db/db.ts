@@ -88,4 +88,6 @@ export interface Dialect {
   readonly forUpdate: SqlQuery<never>;
   /** `column in (…)` for a list of values of bounded length; `false` for an empty list. */
   inList(column: string, values: readonly (string | number)[]): SqlQuery<never>;
+  /** `(…), (…)` after `values`, for rows of equal length and a bounded number; throws TypeError without a row. */
+  rows(rows: readonly (readonly SqlValue[])[]): SqlQuery<never>;
 }

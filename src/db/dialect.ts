@@ -24,15 +24,29 @@ const inList: Dialect["inList"] = (column, values) => {
   return fragment([...strings, ")"], padded);
 };
 
+const rows: Dialect["rows"] = (all) => {
+  const width = all[0]?.length ?? 0;
+  if (width === 0 || all.length * width > listMax || all.some((row) => row.length !== width)) {
+    throw new TypeError(
+      `${all.length} rows of ${width} values: they must be equally long, and ${listMax} values at most.`,
+    );
+  }
+  const strings = all.flatMap((_, row) =>
+    Array.from({ length: width }, (_, column) => (column > 0 ? ", " : row > 0 ? "), (" : "(")),
+  );
+  return fragment([...strings, ")"], all.flat());
+};
+
 const nothing: SqlQuery<never> = fragment([""]);
 
 /** SQLite locks the whole file for a writer, so rows need no locks of their own. */
-export const sqliteDialect: Dialect = { skipLocked: nothing, forUpdate: nothing, inList };
+export const sqliteDialect: Dialect = { skipLocked: nothing, forUpdate: nothing, inList, rows };
 
 export const postgresDialect: Dialect = {
   skipLocked: fragment([" for update skip locked"]),
   forUpdate: fragment([" for update"]),
   inList,
+  rows,
 };
 
 const tokens: Record<string, Record<Db["engine"], string>> = {

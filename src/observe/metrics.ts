@@ -52,6 +52,7 @@ export function createMetrics() {
     robotRows: gauge("quay_robot_rows", "robot accounts in the database"),
     orgRows: gauge("quay_org_rows", "organizations in the database"),
     repositoryRows: gauge("quay_repository_rows", "repositories in the database"),
+    auditDropped: counter("berth_action_log_dropped_total", "action-log entries that were not kept", ["kind"]),
     dbQueries: counter("berth_db_queries_total", "database queries sent"),
     dbTransactions: counter("berth_db_transactions_total", "database transactions begun"),
     uploadsActive: gauge("berth_uploads_active", "upload requests receiving bytes now"),

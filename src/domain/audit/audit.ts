@@ -28,13 +28,19 @@ export interface Action {
   metadata: ActionMetadata;
 }
 
-/** Writes an entry in the transaction of the change it records. */
+/**
+ * Writes an entry in the transaction of the change it records. A namespace of DISABLED_FOR_AUDIT_LOGS gets none, which the
+ * statement itself looks up (`exempt.ts`): the transaction knows no config.
+ */
 export async function logAction(tx: Tx, action: Action): Promise<void> {
   await tx.sql`/* audit.insert */
     insert into action_log (kind, namespace_id, performer_id, repository_id, ip, metadata, created_ms)
-    values (${action.kind}, ${action.namespaceId ?? null}, ${action.caller.principal?.accountId ?? null},
-            ${action.repositoryId ?? null}, ${action.request.ip ?? null}, ${JSON.stringify(action.metadata)},
-            ${action.nowMs})`;
+    select ${action.kind}, cast(${action.namespaceId ?? null} as bigint),
+           cast(${action.caller.principal?.accountId ?? null} as bigint),
+           cast(${action.repositoryId ?? null} as bigint), ${action.request.ip ?? null},
+           ${JSON.stringify(action.metadata)}, cast(${action.nowMs} as bigint)
+    where not exists (
+      select 1 from audit_exempt e join account a on a.username = e.username where a.id = ${action.namespaceId ?? 0})`;
 }
 
 export interface RepositoryAction {
