@@ -49,6 +49,8 @@ export interface MailerOptions {
   readonly log: Logger;
   /** Default SEND_TIMEOUT_MS. */
   readonly timeoutMs?: number;
+  /** Default IMPLICIT_TLS_PORT; a test may not bind that one. */
+  readonly implicitTlsPort?: number;
 }
 
 /** From the call of `send` to the server's last word, waiting for a free connection included: somebody waits for it. */
@@ -124,9 +126,9 @@ export function createMailer(options: MailerOptions): Mailer {
 
 type Transport = Awaited<ReturnType<typeof openTransport>>;
 
-async function openTransport({ config, extraCaPaths }: MailerOptions) {
+async function openTransport({ config, extraCaPaths, implicitTlsPort = IMPLICIT_TLS_PORT }: MailerOptions) {
   const { createTransport } = await import("nodemailer");
-  const isImplicit = config.MAIL_PORT === IMPLICIT_TLS_PORT;
+  const isImplicit = config.MAIL_PORT === implicitTlsPort;
   return createTransport({
     host: config.MAIL_SERVER,
     port: config.MAIL_PORT,

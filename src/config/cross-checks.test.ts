@@ -95,10 +95,15 @@ const cases: [name: string, given: Record<string, unknown>, problems: string[]][
     },
     ["LOGS_MODEL_CONFIG.ELASTIC_SEARCH_CONFIG.PORT is required for Elasticsearch"],
   ],
+  [
+    "mail without a place for its links to lead to",
+    { MAIL_SERVER: "m" },
+    ["SERVER_HOSTNAME is required with MAIL_SERVER: it is where the links in mails lead"],
+  ],
   ["mail without a server", { FEATURE_MAILING: true }, ["MAIL_SERVER is required"]],
   [
     "mail in the clear under FIPS",
-    { FEATURE_MAILING: true, MAIL_SERVER: "m", MAIL_USE_TLS: false, FEATURE_FIPS: true },
+    { FEATURE_MAILING: true, MAIL_SERVER: "m", MAIL_USE_TLS: false, FEATURE_FIPS: true, SERVER_HOSTNAME: "h" },
     ["MAIL_USE_TLS must be enabled when running in FIPS mode."],
   ],
   ["GitHub without its block", { FEATURE_GITHUB_LOGIN: true }, ["GITHUB_LOGIN_CONFIG is required for GitHubLogin"]],

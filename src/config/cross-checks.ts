@@ -148,14 +148,22 @@ const elasticsearch: CrossCheck = {
 };
 
 const email: CrossCheck = {
-  reads: ["FEATURE_MAILING", "MAIL_SERVER", "MAIL_USE_TLS", "FEATURE_FIPS"],
+  reads: ["FEATURE_MAILING", "MAIL_SERVER", "MAIL_USE_TLS", "FEATURE_FIPS", "SERVER_HOSTNAME"],
   check(config, isGiven) {
+    if (!config.FEATURE_MAILING) return [];
+    const found: [string, string][] = [];
+    if (config.MAIL_SERVER !== "" && config.SERVER_HOSTNAME === undefined) {
+      // Else whoever asks for a recovery mail chooses, by the Host header, where the link in it leads.
+      const message = "SERVER_HOSTNAME is required with MAIL_SERVER: it is where the links in mails lead";
+      found.push(["MAIL_SERVER", message]);
+    }
     // The server's default is on and the config tool's is off; only a wish that was written down can miss its server.
-    if (!config.FEATURE_MAILING || !isGiven("FEATURE_MAILING")) return [];
-    if (config.MAIL_SERVER === "") return [["MAIL_SERVER", "MAIL_SERVER is required"]];
-    return config.FEATURE_FIPS && !config.MAIL_USE_TLS
-      ? [["MAIL_USE_TLS", "MAIL_USE_TLS must be enabled when running in FIPS mode."]]
-      : [];
+    if (!isGiven("FEATURE_MAILING")) return found;
+    if (config.MAIL_SERVER === "") found.push(["MAIL_SERVER", "MAIL_SERVER is required"]);
+    else if (config.FEATURE_FIPS && !config.MAIL_USE_TLS) {
+      found.push(["MAIL_USE_TLS", "MAIL_USE_TLS must be enabled when running in FIPS mode."]);
+    }
+    return found;
   },
 };
 
