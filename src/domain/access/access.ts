@@ -86,6 +86,9 @@ export function decideRole(
   const best = bestRole(policy, caller.principal, repository, role);
   const mayKnow = RANK[best.role] >= RANK.read && scopesCoverRole(caller, "read");
   if (RANK[best.role] < RANK[needed]) return deny(caller.principal ? "no-role" : "anonymous", mayKnow);
+  // What anybody may read without a token is not refused to one that was made for something else.
+  const isForAll = repository.visibility === "public" && policy.FEATURE_ANONYMOUS_ACCESS;
+  if (needed === "read" && isForAll) return { allowed: true, rule: "public", mayKnow: true };
   if (!scopesCoverRole(caller, needed)) return deny("token-scope", mayKnow);
   if (needed !== "read" && policy.REGISTRY_STATE === "readonly") return deny("registry-readonly", mayKnow);
   return { allowed: true, rule: best.rule, mayKnow };
