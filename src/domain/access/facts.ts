@@ -18,6 +18,7 @@ export interface RepositoryFacts {
   readonly namespaceId: number;
   readonly namespace: NamespaceName;
   readonly namespaceEnabled: boolean;
+  readonly kind: "image" | "application";
   readonly visibility: "public" | "private";
   readonly state: RepositoryState;
   /** The only account that may push while the state is MIRROR. */
@@ -40,6 +41,7 @@ interface RepositoryRow {
   namespace_id: number;
   namespace: string;
   namespace_enabled: unknown;
+  kind: "image" | "application";
   visibility: "public" | "private";
   state: RepositoryState;
 }
@@ -48,7 +50,7 @@ interface RepositoryRow {
 export async function findRepositoryFacts(db: Db, path: RepositoryPath): Promise<RepositoryFacts | undefined> {
   const [row] = await db.sql<RepositoryRow>`/* access.repository */
     select r.id, r.path, r.name, r.namespace_id, a.username as namespace, a.enabled as namespace_enabled,
-           r.visibility, r.state
+           r.kind, r.visibility, r.state
     from repository r join account a on a.id = r.namespace_id
     where r.path = ${path} and r.deleted_ms is null`;
   return row && decodeRepository(row);
@@ -62,6 +64,7 @@ function decodeRepository(row: RepositoryRow): RepositoryFacts {
     namespaceId: toNumber(row.namespace_id),
     namespace: row.namespace as NamespaceName,
     namespaceEnabled: toBoolean(row.namespace_enabled),
+    kind: row.kind,
     visibility: row.visibility,
     state: row.state,
     mirrorRobotId: undefined,

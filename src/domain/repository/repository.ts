@@ -17,6 +17,7 @@ import { namespaceDisabled } from "../access/refusal.ts";
 import { logRepositoryAction, type RequestOrigin } from "../audit/audit.ts";
 import { repositoryKey } from "../lookup/lookup.ts";
 import { insertOrganization, mayCreateOrganizations } from "../organization/create-organization.ts";
+import { insertWords, setWordsVisibility } from "./words.ts";
 
 type AccessApp = Pick<App, "config" | "db" | "lookup" | "clock">;
 
@@ -34,7 +35,7 @@ export async function requireRepository(
   if (repository) {
     const role = await app.lookup.role(caller.principal, repository);
     const decision = decide(app.config, caller, repository, role, action);
-    if (decision.allowed) return repository;
+    if (decision.allowed) return requireImages(repository);
     throw refusal(caller, parsed.path, action, decision, repository);
   }
   const namespace = await findNamespaceFacts(app.db, parsed.namespace, caller.principal);
@@ -65,6 +66,13 @@ export async function requireRepositoryForPush(
   return requireRepository(app, caller, parsed, "push");
 }
 
+/** Quay's "application" repositories are kept by name alone: /v2 serves images. Source: quay-api reference, section 19. */
+function requireImages(repository: RepositoryFacts): RepositoryFacts {
+  if (repository.kind === "image") return repository;
+  const message = `"${repository.path}" is a repository of kind "${repository.kind}": only kind "image" can be pushed and pulled`;
+  throw new RegistryError("unsupported", { message, detail: { name: repository.path } });
+}
+
 /** CREATE_NAMESPACE_ON_PUSH: a user's push to a namespace nobody has makes it an organization of that user. */
 async function findOrCreateNamespace(
   app: AccessApp,
@@ -93,22 +101,28 @@ export interface CreateRepository {
   caller: Caller;
   request: RequestOrigin;
   visibility?: "public" | "private";
+  kind?: RepositoryFacts["kind"];
+  description?: string;
 }
 
 /**
  * Makes a repository; one that another request made meanwhile is taken as it is. The creator becomes its admin when the
- * namespace is not its own, and the namespace's default permissions are applied. Source: quay-behaviour, section 4.
+ * namespace is not its own, and the namespace's default permissions are applied. Gives true when this call made it.
+ * Source: quay-behaviour, section 4.
  */
-export async function createRepository(app: AccessApp, input: CreateRepository): Promise<void> {
+export async function createRepository(app: AccessApp, input: CreateRepository): Promise<boolean> {
   const { parsed, namespace, caller } = input;
   const visibility = input.visibility ?? (app.config.CREATE_PRIVATE_REPO_ON_PUSH ? "private" : "public");
   const nowMs = app.clock.nowMs();
   try {
     await app.db.tx(async (tx) => {
       const [row] = await tx.sql<{ id: number }>`/* repository.insert */
-        insert into repository (namespace_id, name, path, visibility, created_ms)
-        values (${namespace.id}, ${parsed.name}, ${parsed.path}, ${visibility}, ${nowMs}) returning id`;
+        insert into repository (namespace_id, name, path, kind, visibility, description, created_ms)
+        values (${namespace.id}, ${parsed.name}, ${parsed.path}, ${input.kind ?? "image"}, ${visibility},
+                ${input.description ?? ""}, ${nowMs})
+        returning id`;
       const id = toNumber(row?.id);
+      await insertWords(tx, { id, name: parsed.name });
       const creatorId = caller.principal?.accountId;
       if (creatorId !== undefined && creatorId !== namespace.id) {
         await grantInitialRoles(tx, id, namespace.id, creatorId);
@@ -117,8 +131,10 @@ export async function createRepository(app: AccessApp, input: CreateRepository):
       await logRepositoryAction(tx, { kind: "create_repo", caller, repository, request: input.request, nowMs });
       tx.changed(repositoryKey(id));
     });
+    return true;
   } catch (error) {
     if (!isUniqueViolation(error)) throw error;
+    return false;
   }
 }
 
@@ -162,6 +178,7 @@ export async function setAccountRole(
 /** Makes a repository public or private, at once for every cached pull. */
 export async function setVisibility(tx: Tx, repositoryId: number, visibility: "public" | "private"): Promise<void> {
   await tx.sql`/* repository.set_visibility */ update repository set visibility = ${visibility} where id = ${repositoryId}`;
+  await setWordsVisibility(tx, repositoryId, visibility);
   tx.changed(repositoryKey(repositoryId));
 }
 
