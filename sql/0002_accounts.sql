@@ -30,6 +30,9 @@ create index email_code_by_account on email_code (account_id);
 -- What a user is asked at the next visit (confirm_username, enter_name, enter_company), as JSON.
 alter table account add column prompts text not null default '[]';
 
+-- Made a superuser through the API, beside those that SUPER_USERS names.
+alter table account add column superuser {{bool}} not null default false;
+
 -- An organization's address when several may have the same one (FEATURE_ORG_SHARED_EMAIL); email is null then.
 alter table account add column shared_email text;
 

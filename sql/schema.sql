@@ -26,7 +26,7 @@ CREATE TABLE account (
   created_ms bigint not null,
   last_accessed_ms bigint,
   failed_logins integer not null default 0,
-  last_failed_login_ms bigint, prompts text not null default '[]', shared_email text,
+  last_failed_login_ms bigint, prompts text not null default '[]', superuser boolean not null default false, shared_email text,
   check ((kind = 'robot') = (owner_id is not null))
 );
 
@@ -71,7 +71,7 @@ CREATE TABLE app_token (
   last_accessed_ms bigint
 );
 
-CREATE INDEX app_token_by_account on app_token (account_id, created_ms);
+CREATE INDEX app_token_by_account on app_token (account_id, id);
 
 CREATE INDEX app_token_by_expiry on app_token (expires_ms) where expires_ms is not null;
 
@@ -103,6 +103,9 @@ CREATE TABLE autoprune_policy (
 );
 
 CREATE INDEX autoprune_policy_by_namespace on autoprune_policy (namespace_id, repository_id);
+
+CREATE UNIQUE INDEX autoprune_policy_rule on autoprune_policy
+  (namespace_id, coalesce(repository_id, 0), method, value, coalesce(tag_pattern, ''), tag_pattern_matches);
 
 CREATE TABLE berth_change (id integer primary key autoincrement, origin text not null, keys text not null);
 
@@ -166,6 +169,9 @@ CREATE TABLE immutability_policy (
 );
 
 CREATE INDEX immutability_policy_by_namespace on immutability_policy (namespace_id, repository_id);
+
+CREATE UNIQUE INDEX immutability_policy_rule on immutability_policy
+  (namespace_id, coalesce(repository_id, 0), tag_pattern);
 
 CREATE TABLE job (
   id integer primary key autoincrement,
@@ -259,7 +265,7 @@ CREATE TABLE manifest (
   lease_until_ms bigint,
   -- set when a client deletes it: gone from /v2 at once, restorable through the time machine until collected
   deleted_ms bigint,
-  content blob not null,
+  content blob not null, compressed_size_bytes bigint,
   unique (repository_id, digest)
 );
 
@@ -353,7 +359,7 @@ CREATE TABLE oauth_application (
   created_ms bigint not null
 );
 
-CREATE INDEX oauth_application_by_organization on oauth_application (organization_id, name);
+CREATE INDEX oauth_application_by_organization on oauth_application (organization_id, id);
 
 CREATE TABLE oauth_assignment (
   id integer primary key autoincrement,
@@ -366,7 +372,9 @@ CREATE TABLE oauth_assignment (
   created_ms bigint not null
 );
 
-CREATE INDEX oauth_assignment_by_account on oauth_assignment (account_id);
+CREATE INDEX oauth_assignment_by_account on oauth_assignment (account_id, id);
+
+CREATE UNIQUE INDEX oauth_assignment_once on oauth_assignment (application_id, account_id);
 
 CREATE TABLE oauth_code (
   code_name text primary key,
@@ -375,8 +383,13 @@ CREATE TABLE oauth_code (
   account_id bigint not null references account (id),
   scope text not null,
   redirect_uri text not null,
+  token_uuid text,
   expires_ms bigint not null
 );
+
+CREATE INDEX oauth_code_by_account on oauth_code (account_id);
+
+CREATE INDEX oauth_code_by_application on oauth_code (application_id);
 
 CREATE INDEX oauth_code_by_expiry on oauth_code (expires_ms);
 
@@ -392,9 +405,11 @@ CREATE TABLE oauth_token (
   expires_ms bigint not null
 , title text, last_accessed_ms bigint);
 
-CREATE INDEX oauth_token_by_account on oauth_token (account_id);
+CREATE INDEX oauth_token_by_application on oauth_token (application_id, id);
 
-CREATE INDEX oauth_token_by_application on oauth_token (application_id, created_ms);
+CREATE INDEX oauth_token_by_expiry on oauth_token (expires_ms);
+
+CREATE INDEX oauth_token_by_owner on oauth_token (account_id, id);
 
 CREATE TABLE repository (
   id integer primary key autoincrement,
@@ -541,7 +556,7 @@ CREATE TABLE tag (
   hidden boolean not null default false,
   reversion boolean not null default false,
   immutable boolean not null default false
-);
+, immutability_lifted boolean not null default false);
 
 CREATE INDEX tag_by_manifest on tag (manifest_id);
 
@@ -551,12 +566,17 @@ CREATE INDEX tag_ended on tag (repository_id, end_ms) where end_ms is not null;
 
 CREATE INDEX tag_expiring on tag (expires_ms) where expires_ms is not null and end_ms is null;
 
+CREATE INDEX tag_expiring_in_repository on tag (repository_id, id) where expires_ms is not null and end_ms is null;
+
 CREATE INDEX tag_history on tag (repository_id, name, start_ms);
 
 CREATE INDEX tag_listed on tag (repository_id, name, expires_ms, hidden, end_ms)
   where end_ms is null and hidden = false;
 
-CREATE INDEX tag_newest on tag (repository_id, start_ms, id);
+CREATE INDEX tag_newest on tag (repository_id, start_ms, id, name, hidden) where hidden = false;
+
+CREATE INDEX tag_newest_alive on tag (repository_id, start_ms, id, name, expires_ms, hidden, end_ms)
+  where end_ms is null and hidden = false;
 
 CREATE TABLE tag_pull (
   repository_id bigint not null references repository (id),

@@ -13,6 +13,8 @@ export interface Principal {
   /** A robot's namespace. */
   readonly ownerId: number | undefined;
   readonly superuser: boolean;
+  /** A superuser whose token leaves that out: `superuser` is false then. */
+  readonly withoutSuperuser?: true;
   /** May pull every repository (GLOBAL_READONLY_SUPER_USERS). */
   readonly globalReadonly: boolean;
   /** May not create or push in its own namespace (FEATURE_RESTRICTED_USERS). */

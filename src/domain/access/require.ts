@@ -109,8 +109,10 @@ export function requireSuperuser(app: Pick<App, "config">, caller: Caller): Prin
   const { principal } = caller;
   if (!principal) throw refused(caller, "anonymous");
   if (!app.config.FEATURE_SUPER_USERS || !principal.superuser) {
-    const isListed = principal.kind === "user" && app.config.SUPER_USERS.includes(principal.username);
-    throw refused(caller, isListed ? "token-scope" : "not-superuser");
+    throw refused(
+      caller,
+      app.config.FEATURE_SUPER_USERS && principal.withoutSuperuser ? "token-scope" : "not-superuser",
+    );
   }
   return principal;
 }

@@ -58,5 +58,5 @@ export async function loginOf(app: CredentialApp, id: string): Promise<Login | u
 /** The account without the powers that its scopes leave out: superuser rights need a scope of their own. */
 export function cappedPrincipal(principal: Principal, scopes: ReadonlySet<OauthScope> | undefined): Principal {
   if (!principal.superuser || scopes === undefined || scopes.has("super:user")) return principal;
-  return { ...principal, superuser: false };
+  return { ...principal, superuser: false, withoutSuperuser: true };
 }

@@ -10,7 +10,7 @@ import { RegistryError } from "../../errors.ts";
 import type { Caller } from "../access/actor.ts";
 import { logAction, type RequestOrigin } from "../audit/audit.ts";
 import { endCredentials, endMemberships } from "../namespace/end-rights.ts";
-import { type Account, EVERYTHING } from "../user/account.ts";
+import { type Account, EVERYTHING, isSuperuser } from "../user/account.ts";
 import { lockOrganization, requireNotSoleAdmin } from "./admins.ts";
 import { insertOwners, OWNERS_TEAM } from "./create-organization.ts";
 
@@ -42,7 +42,7 @@ async function makeOrganization(tx: Tx, user: Conversion["user"], adminId: numbe
   const rows = await tx.sql`/* organization.convert */
     update account
     set kind = 'organization', password_hash = null, enabled = true, failed_logins = 0, last_failed_login_ms = null,
-        prompts = '[]', given_name = null, family_name = null, company = null, location = null
+        prompts = '[]', superuser = false, given_name = null, family_name = null, company = null, location = null
     where id = ${user.id} and kind = 'user' and deleted_ms is null
     returning id`;
   if (rows.length === 0) throw invalid(`"${user.username}" is not a user that could become an organization`);
@@ -54,7 +54,7 @@ async function makeOrganization(tx: Tx, user: Conversion["user"], adminId: numbe
 }
 
 export interface Takeover {
-  namespace: Pick<Account, "id" | "kind" | "username">;
+  namespace: Pick<Account, "id" | "kind" | "username" | "promoted">;
   /** A superuser. */
   caller: Caller;
   request: RequestOrigin;
@@ -71,7 +71,7 @@ export async function takeOwnership(app: Pick<App, "config">, tx: Tx, input: Tak
   if (superuserId === undefined || caller.principal?.kind !== "user") throw new RegistryError("denied");
   if (namespace.kind === "robot") throw new RegistryError("not_found");
   const isUser = namespace.kind === "user";
-  if (isUser && app.config.FEATURE_SUPER_USERS && app.config.SUPER_USERS.includes(namespace.username)) {
+  if (app.config.FEATURE_SUPER_USERS && isSuperuser(app.config, namespace)) {
     throw invalid("Cannot take ownership of a superuser");
   }
   // Organizations that the user alone administers are the superuser's to take over next.

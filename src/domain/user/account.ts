@@ -24,6 +24,8 @@ export interface Account {
   readonly tokenEncrypted: string | undefined;
   /** Of the account itself; for robots, of the owner too. */
   readonly enabled: boolean;
+  /** Made one through the API; who is one by the config too is what `isSuperuser` says. */
+  readonly promoted: boolean;
   readonly failedLogins: number;
   readonly lastFailedLoginMs: number | undefined;
   readonly lastAccessedMs: number | undefined;
@@ -41,6 +43,7 @@ interface AccountRow {
   token_encrypted: string | null;
   enabled: unknown;
   owner_enabled: unknown;
+  superuser: unknown;
   failed_logins: number;
   last_failed_login_ms: number | null;
   last_accessed_ms: number | null;
@@ -49,8 +52,8 @@ interface AccountRow {
 
 const selectAccount = (db: Db) => db.sql`
   select a.id, a.uuid, a.kind, a.username, a.owner_id, a.email, a.password_hash, a.token_encrypted, a.enabled,
-         coalesce(o.enabled, true) as owner_enabled, a.failed_logins, a.last_failed_login_ms, a.last_accessed_ms,
-         a.created_ms
+         coalesce(o.enabled, true) as owner_enabled, a.superuser, a.failed_logins, a.last_failed_login_ms,
+         a.last_accessed_ms, a.created_ms
   from account a left join account o on o.id = a.owner_id`;
 
 /** Finds a living account by its username, undefined when there is none. */
@@ -174,11 +177,19 @@ export function accountKey(accountId: number): string {
 /** Cache key for changes whose reach is not worth working out: all cached facts go. */
 export const EVERYTHING = "everything";
 
+/** A user that SUPER_USERS names or that another superuser made one, whether or not FEATURE_SUPER_USERS is on. */
+export function isSuperuser(
+  config: Pick<Config, "SUPER_USERS">,
+  account: Pick<Account, "kind" | "username" | "promoted">,
+): boolean {
+  return account.kind === "user" && (account.promoted || config.SUPER_USERS.includes(account.username));
+}
+
 /** What the account may be, by its row and the lists in the config; undefined when it may not log in at all. */
 export function toPrincipal(config: Config, account: Account): Principal | undefined {
   if (account.kind === "organization" || !account.enabled) return undefined;
   const isUser = account.kind === "user";
-  const superuser = isUser && config.FEATURE_SUPER_USERS && config.SUPER_USERS.includes(account.username);
+  const superuser = config.FEATURE_SUPER_USERS && isSuperuser(config, account);
   return {
     accountId: account.id,
     username: account.username,
@@ -206,6 +217,7 @@ function decodeAccount(row: AccountRow): Account {
     passwordHash: row.password_hash ?? undefined,
     tokenEncrypted: row.token_encrypted ?? undefined,
     enabled: toBoolean(row.enabled) && toBoolean(row.owner_enabled),
+    promoted: toBoolean(row.superuser),
     failedLogins: toNumber(row.failed_logins),
     lastFailedLoginMs: row.last_failed_login_ms === null ? undefined : toNumber(row.last_failed_login_ms),
     lastAccessedMs: row.last_accessed_ms === null ? undefined : toNumber(row.last_accessed_ms),
