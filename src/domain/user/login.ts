@@ -88,10 +88,10 @@ async function checkLogin(app: LoginApp, username: string, secret: string): Prom
   if (username === LEGACY_TOKEN_USERNAME) throw new RegistryError("unauthorized", { message: "Invalid access token" });
   const key = app.logins.key(username, secret);
   const login =
-    (await findKnown(app, key)) ??
+    (await findKnown(app, username, key)) ??
     (await app.logins.checks.run(username, async () => {
       // The one before us in the queue may have found it right.
-      const meanwhile = await findKnown(app, key);
+      const meanwhile = await findKnown(app, username, key);
       if (meanwhile) return meanwhile;
       const check = isRobotLike(username) ? checkRobot : checkUser;
       const { login, known } = await check(app, username, secret);
@@ -102,12 +102,19 @@ async function checkLogin(app: LoginApp, username: string, secret: string): Prom
   return login;
 }
 
-async function findKnown(app: LoginApp, key: string): Promise<Login | undefined> {
+async function findKnown(app: LoginApp, name: string, key: string): Promise<Login | undefined> {
   const known = app.logins.get(key);
   if (!known) return undefined;
   const login = await resumeLogin(app, known);
-  if (!login) app.logins.delete(key);
-  return login;
+  // The account may have another name by now, and somebody else may take this one.
+  if (login && (await isNamed(app, known.accountId, name))) return login;
+  app.logins.delete(key);
+  return undefined;
+}
+
+async function isNamed(app: LoginApp, accountId: number, name: string): Promise<boolean> {
+  const account = await app.lookup.account(accountId);
+  return account !== undefined && (account.username === name || account.email === name);
 }
 
 interface Checked {
