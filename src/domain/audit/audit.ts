@@ -80,7 +80,13 @@ export function repositoryMetadata(
   };
 }
 
-function who(caller: Caller): ActionMetadata {
+/** The namespace of a robot, by its name. */
+export function robotOwner(username: string): string {
+  return username.split("+", 1)[0] ?? "";
+}
+
+/** Who did it, with which credential; nobody is the public. */
+export function who(caller: Caller): ActionMetadata {
   if (!caller.principal) return { public: true };
   const { credential } = caller;
   const username = principalName(caller);

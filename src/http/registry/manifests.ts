@@ -22,7 +22,7 @@ export const manifestRoutes: MethodTable<"manifest"> = {
   DELETE: { needs: "delete", handle: deleteManifestRoute },
 };
 
-async function getManifest({ app, request, route, repository }: Context): Promise<Response> {
+async function getManifest({ app, caller, request, route, repository, origin }: Context): Promise<Response> {
   const reference = parseReference(route.reference);
   const manifest = await app.lookup.manifest(repository.id, reference);
   const ref = reference.kind === "tag" ? "tag" : "manifest";
@@ -51,6 +51,7 @@ async function getManifest({ app, request, route, repository }: Context): Promis
   if (noneMatch !== null && matchesEtag(noneMatch, etag)) {
     return new Response(null, { status: 304, headers: { ETag: etag, "Docker-Content-Digest": manifest.digest } });
   }
+  if (isGet) app.audit.pull(caller, repository, reference, origin());
   return new Response(isGet ? (manifest.content as Uint8Array<ArrayBuffer>) : null, { headers });
 }
 

@@ -5,6 +5,7 @@
 
 import type { App } from "../../app.ts";
 import { ANONYMOUS, type Caller } from "../../domain/access/actor.ts";
+import { noteFailedAttempt } from "../../domain/audit/failures.ts";
 import { pathRules } from "../../domain/blob/blob.ts";
 import { requireRepository, requireRepositoryForPush } from "../../domain/repository/repository.ts";
 import type { TokenVerifier } from "../../domain/token/token.ts";
@@ -56,25 +57,30 @@ export function createRegistryRouter(
     const isHead = request.method === "HEAD";
     let route: V2Route | undefined;
     let caller: Caller = ANONYMOUS;
+    const origin = () => requestOrigin(request, input.client);
     try {
       route = parseV2Path(path);
       const context = {
         app,
         request,
         query: query === "" ? NO_QUERY : new URLSearchParams(query),
-        origin: () => requestOrigin(request, input.client),
+        origin,
       };
       if (route.kind === "token") {
         requireMethod(request.method, ["GET", "HEAD", "POST"]);
         return { response: await tokenRoute(context), route: "token", username: undefined };
       }
       const credentials = request.headers.get("authorization");
-      caller = await callerOf(app, verifier, credentials, audienceOf(app.config));
+      caller = await callerOf(app, verifier, credentials, audienceOf(app.config), origin);
       const response = await dispatch(table, { ...context, caller, route });
       return { response, route: route.kind, username: caller.principal?.username };
     } catch (thrown) {
       const error = toRegistryError(thrown);
       if (thrown !== error || error.code === "unavailable") logFault(app, input, thrown);
+      if (route?.kind === "manifest") {
+        const hadCredentials = request.headers.has("authorization");
+        noteFailedAttempt(app, { ...route, method: request.method, caller, hadCredentials, error, origin });
+      }
       const further = typeof error.detail.scope === "string" ? error.detail.scope : undefined;
       const challenge = route?.kind === "token" ? undefined : challengeOf(app.config, request, route, further);
       const response = renderRegistryError(error, challenge, isHead);
