@@ -1,0 +1,218 @@
+/**
+ * The access table of /api/v1: who is let in at each route. Each route names its right in the words of the reference, and
+ * below them stands who has that right. The rows are written from the reference, not from the routes' own declarations,
+ * and `access-matrix.test.ts` asks for every cell over the routes that are served.
+ */
+
+export const CALLERS = [
+  "anonymous",
+  "stranger",
+  "organization member",
+  "organization creator",
+  "organization admin",
+  "repository reader",
+  "repository writer",
+  "repository admin",
+  "robot of the organization",
+  "robot of a user",
+  "restricted user",
+  "superuser",
+  "superuser with full access",
+  "global read-only superuser",
+  "token repo:read",
+  "token repo:write",
+  "token repo:admin",
+  "token repo:create",
+  "token user:read",
+  "token user:admin",
+  "token org:admin",
+  "token of every scope",
+  "superuser's token super:user",
+  "superuser's token of every other scope",
+  "full access superuser's token repo:admin",
+  "app token",
+  "expired token",
+  "revoked token",
+  "session that was ended",
+  "disabled user",
+] as const;
+export type CallerCase = (typeof CALLERS)[number];
+
+/** A right as the reference's tables name it; `+SU` lets superusers with full access in. */
+export type Right =
+  | "any"
+  | "signed in"
+  | "user:read"
+  | "user:admin"
+  | "organization"
+  | "org member"
+  | "org member +SU"
+  | "org admin"
+  | "org admin +SU"
+  | "team member"
+  | "create organization"
+  | "own robots"
+  | "repository read"
+  | "repository write"
+  | "repository admin"
+  | "create repository"
+  | "superuser";
+
+export const REPOSITORIES = ["private", "public", "absent"] as const;
+export type RepositoryCase = (typeof REPOSITORIES)[number];
+
+/** "in": the handler was reached, whatever it made of the request. */
+export type Outcome = "in" | 401 | 403;
+
+/** Credentials that are good for nothing, or that /api/v1 does not take. */
+const REFUSED_AT_ONCE: ReadonlySet<CallerCase> = new Set(["app token", "expired token", "revoked token"]);
+/** What they came with makes nobody of them: robots have no log-in here, and an ended session is a visitor's cookie. */
+const NOBODY: ReadonlySet<CallerCase> = new Set([
+  "anonymous",
+  "robot of the organization",
+  "robot of a user",
+  "session that was ended",
+  "disabled user",
+]);
+
+const set = (...callers: CallerCase[]): ReadonlySet<CallerCase> => new Set(callers);
+
+const SESSIONS = [
+  "stranger",
+  "organization member",
+  "organization creator",
+  "organization admin",
+  "repository reader",
+  "repository writer",
+  "repository admin",
+  "restricted user",
+  "superuser",
+  "superuser with full access",
+  "global read-only superuser",
+] as const;
+/** Tokens are the organization admin's, but for those that say superuser. */
+const TOKENS = [
+  "token repo:read",
+  "token repo:write",
+  "token repo:admin",
+  "token repo:create",
+  "token user:read",
+  "token user:admin",
+  "token org:admin",
+  "token of every scope",
+  "superuser's token super:user",
+  "superuser's token of every other scope",
+  "full access superuser's token repo:admin",
+] as const;
+const REPOSITORY_TOKENS = ["token repo:read", "token repo:write", "token repo:admin", "token repo:create"] as const;
+const ADMIN = ["organization admin", "token org:admin", "token of every scope"] as const;
+const READERS = [
+  "repository reader",
+  "repository writer",
+  "repository admin",
+  "organization admin",
+  "superuser with full access",
+  "global read-only superuser",
+  "token repo:read",
+  "token repo:write",
+  "token repo:admin",
+  "token of every scope",
+] as const;
+
+/** Who has each right. Of repositories: on the private one. */
+const HOLDERS: Record<Right, ReadonlySet<CallerCase>> = {
+  any: set(...SESSIONS, ...TOKENS, ...NOBODY),
+  organization: set(...SESSIONS, ...TOKENS, ...NOBODY),
+  "signed in": set(...SESSIONS, ...TOKENS),
+  "user:read": set(
+    ...SESSIONS,
+    "token user:read",
+    "token user:admin",
+    "token of every scope",
+    "superuser's token of every other scope",
+  ),
+  "user:admin": set(...SESSIONS, "token user:admin", "token of every scope", "superuser's token of every other scope"),
+  "org member": set("organization member", "organization creator", ...ADMIN, ...REPOSITORY_TOKENS),
+  "org member +SU": set(
+    "organization member",
+    "organization creator",
+    ...ADMIN,
+    ...REPOSITORY_TOKENS,
+    "superuser with full access",
+  ),
+  "org admin": set(...ADMIN),
+  "org admin +SU": set(...ADMIN, "superuser with full access"),
+  "team member": set("organization member", ...ADMIN),
+  "create organization": set(
+    ...SESSIONS.filter((caller) => caller !== "restricted user"),
+    "token user:admin",
+    "token of every scope",
+    "superuser's token of every other scope",
+  ),
+  "own robots": set(
+    ...SESSIONS.filter((caller) => caller !== "restricted user"),
+    "token user:admin",
+    "token of every scope",
+    "superuser's token of every other scope",
+  ),
+  "repository read": set(...READERS),
+  "repository write": set(
+    "repository writer",
+    "repository admin",
+    "organization admin",
+    "superuser with full access",
+    "token repo:write",
+    "token repo:admin",
+    "token of every scope",
+  ),
+  "repository admin": set(
+    "repository admin",
+    "organization admin",
+    "superuser with full access",
+    "token repo:admin",
+    "token of every scope",
+  ),
+  "create repository": set(
+    "organization creator",
+    "organization admin",
+    "superuser with full access",
+    "token repo:create",
+    "token of every scope",
+  ),
+  superuser: set("superuser", "superuser with full access", "superuser's token super:user"),
+};
+
+/** Who is told that a repository is absent: who would see it if it were there, by more than a grant on it. */
+const KNOWS_ABSENCE = set(
+  "organization admin",
+  "organization creator",
+  "superuser with full access",
+  "global read-only superuser",
+  "token repo:read",
+  "token repo:write",
+  "token repo:admin",
+  "token of every scope",
+);
+
+/** What a cell must answer. */
+export function expected(right: Right, caller: CallerCase, repository: RepositoryCase | undefined): Outcome {
+  if (REFUSED_AT_ONCE.has(caller)) return 401;
+  if (holds(right, caller, repository)) return "in";
+  return NOBODY.has(caller) ? 401 : 403;
+}
+
+function holds(right: Right, caller: CallerCase, repository: RepositoryCase | undefined): boolean {
+  if (repository === "public" && right === "repository read") return true;
+  // A grant needs a repository to be on; the scope must cover what is asked, or absence is not told.
+  if (repository === "absent") return KNOWS_ABSENCE.has(caller) && scopeCovers(right, caller);
+  return HOLDERS[right].has(caller);
+}
+
+function scopeCovers(right: Right, caller: CallerCase): boolean {
+  return !caller.startsWith("token ") || HOLDERS[right].has(caller);
+}
+
+/** One row for each route: its right. Parts of a path other than these two are written `{}`. */
+export const MATRIX: Record<string, Right> = {
+  "GET /error/{}": "any",
+};
