@@ -1,11 +1,24 @@
 /**
- * The repositories a caller may pull, one page at a time in byte order of their full names. Each way to a right is read
- * through its own index and cut at the page, so the cost follows the page and the caller's own grants, not the registry.
+ * Lists of the repositories a caller may see, one page at a time in byte order of their full names: the names alone for
+ * /v2/_catalog, and rows for /api/v1. What a caller may see is `visible.ts`, what a row shows beside its name `extras.ts`.
  */
 
 import type { App } from "../../app.ts";
-import type { SqlQuery } from "../../db/db.ts";
+import type { Db, SqlQuery } from "../../db/db.ts";
+import { toNumber } from "../../db/decode.ts";
 import type { Caller } from "../access/actor.ts";
+import type { RepositoryFacts, RepositoryState } from "../access/facts.ts";
+import {
+  byBytes,
+  isVisible,
+  type PathRange,
+  type Reader,
+  rangeAfter,
+  rangeOfNamespace,
+  readerOf,
+  type VisibleQuery,
+  visiblePaths,
+} from "./visible.ts";
 
 export interface RepositoryPage {
   readonly paths: string[];
@@ -19,58 +32,121 @@ export async function listVisibleRepositories(
   page: { limit: number; last: string | undefined },
 ): Promise<RepositoryPage> {
   if (page.limit === 0) return { paths: [], more: false };
-  // Merged here: in a union the database sorts again what each index gives in order already.
-  const sources = visibleSources(app, caller, page.last ?? "", page.limit + 1);
-  const found = await Promise.all(sources.map((source) => namesOf(app, source)));
-  const paths = found.length === 1 ? (found[0] ?? []) : [...new Set(found.flat())].sort(byBytes);
+  const paths = await listPaths(app.db, readerOf(app.config, caller), {
+    withPublic: app.config.FEATURE_PUBLIC_CATALOG,
+    kind: "image",
+    range: rangeAfter(page.last, page.limit + 1),
+  });
   return { paths: paths.slice(0, page.limit), more: paths.length > page.limit };
 }
 
-async function namesOf(app: Pick<App, "db">, source: SqlQuery<unknown>): Promise<string[]> {
-  const rows = await app.db.sql<{ path: string }>`/* repository.list */ ${source}`;
+/** The first paths of a range that the reader may see, at most `range.limit`. */
+export async function listPaths(db: Db, reader: Reader, query: VisibleQuery): Promise<string[]> {
+  const found = await Promise.all(visiblePaths(db, reader, query).map(pathsOf));
+  const paths = found.length === 1 ? (found[0] ?? []) : [...new Set(found.flat())].sort(byBytes);
+  return paths.slice(0, query.range.limit);
+}
+
+async function pathsOf(source: SqlQuery<{ path: string }>): Promise<string[]> {
+  return (await source).map((row) => row.path);
+}
+
+/** Which repositories a list of /api/v1 is asked for. Source: quay-api reference, section 7. */
+export interface ListRepositories {
+  /** Only what the caller has starred. */
+  readonly starred: boolean;
+  readonly namespace: string | undefined;
+  /** Public ones too, beside those the caller was given. */
+  readonly withPublic: boolean;
+  /** Undefined: of every kind. */
+  readonly kind: RepositoryFacts["kind"] | undefined;
+  /** The last path of the page before. */
+  readonly last: string | undefined;
+  readonly limit: number;
+}
+
+export interface ListedRepository {
+  readonly id: number;
+  readonly path: string;
+  readonly namespaceId: number;
+  readonly namespace: string;
+  readonly namespaceKind: "user" | "organization";
+  readonly name: string;
+  readonly description: string;
+  readonly visibility: "public" | "private";
+  readonly kind: RepositoryFacts["kind"];
+  readonly state: RepositoryState;
+}
+
+/** One page. `next` is the path to go on after; undefined on the last page. */
+export async function listRepositories(
+  app: Pick<App, "db" | "config">,
+  caller: Caller,
+  list: ListRepositories,
+): Promise<{ repositories: ListedRepository[]; next: string | undefined }> {
+  const { last, limit } = list;
+  const reader = readerOf(app.config, caller);
+  const range =
+    list.namespace === undefined ? rangeAfter(last, limit + 1) : rangeOfNamespace(list.namespace, last, limit + 1);
+  const paths = list.starred
+    ? await listStarred(app.db, reader, list.kind, range)
+    : await listPaths(app.db, reader, { withPublic: list.withPublic, kind: list.kind, range });
+  const repositories = await findListed(app.db, paths.slice(0, limit));
+  return { repositories, next: paths.length > limit ? paths[limit - 1] : undefined };
+}
+
+/** A star stays when a right ends, and shows again when it comes back. Costs what the account has starred. */
+async function listStarred(
+  db: Db,
+  reader: Reader,
+  kind: RepositoryFacts["kind"] | undefined,
+  range: PathRange,
+): Promise<string[]> {
+  if (!reader.principal) return [];
+  const ofKind = kind === undefined ? db.sql`` : db.sql`and r.kind = ${kind}`;
+  const rows = await db.sql<{ path: string }>`/* repository.list_starred */
+    select r.path from star s join repository r on r.id = s.repository_id
+    where s.account_id = ${reader.principal.accountId} and r.deleted_ms is null
+      and r.path >= ${range.from} and r.path < ${range.before} ${ofKind} and ${isVisible(db, reader)}
+    order by r.path limit ${range.limit}`;
   return rows.map((row) => row.path);
 }
 
-/** Names are ASCII, so the order of JavaScript's strings is the order of bytes and of both databases. */
-function byBytes(a: string, b: string): number {
-  return a < b ? -1 : Number(a > b);
+/** Rows of living repositories by their paths, which the caller has found to be visible; in byte order. */
+export async function findListed(db: Db, paths: readonly string[]): Promise<ListedRepository[]> {
+  if (paths.length === 0) return [];
+  const rows = await db.sql<ListedRow>`/* repository.listed */
+    select r.id, r.path, r.namespace_id, a.username as namespace, a.kind as namespace_kind, r.name, r.description,
+           r.visibility, r.kind, r.state
+    from repository r join account a on a.id = r.namespace_id
+    where ${db.dialect.inList("r.path", paths)} and r.deleted_ms is null`;
+  return rows.map(decodeListed).sort((a, b) => byBytes(a.path, b.path));
 }
 
-function visibleSources(
-  app: Pick<App, "db" | "config">,
-  caller: Caller,
-  last: string,
-  limit: number,
-): SqlQuery<unknown>[] {
-  const { sql } = app.db;
-  const { principal } = caller;
-  const { config } = app;
-  const isPublicListed = config.FEATURE_PUBLIC_CATALOG && (principal !== undefined || config.FEATURE_ANONYMOUS_ACCESS);
-  const publicOnes = sql`select path from repository
-    where visibility = 'public' and deleted_ms is null and path > ${last} order by path limit ${limit}`;
-  if (!principal || caller.expired) return isPublicListed && !caller.expired ? [publicOnes] : [];
-  if (principal.globalReadonly || (principal.superuser && config.FEATURE_SUPERUSERS_FULL_ACCESS)) {
-    return [sql`select path from repository where deleted_ms is null and path > ${last} order by path limit ${limit}`];
-  }
-  const id = principal.accountId;
-  const byRole = sql`select r.path from repository_permission p join repository r on r.id = p.repository_id
-    where p.account_id = ${id} and r.deleted_ms is null and r.path > ${last} order by r.path limit ${limit}`;
-  const byTeam = sql`select r.path from team_member m
-    join repository_permission p on p.team_id = m.team_id
-    join repository r on r.id = p.repository_id
-    where m.account_id = ${id} and r.deleted_ms is null and r.path > ${last} order by r.path limit ${limit}`;
-  const byAdminTeam = sql`select r.path from team_member m
-    join team t on t.id = m.team_id and t.role = 'admin'
-    join repository r on r.namespace_id = t.organization_id
-    where m.account_id = ${id} and r.deleted_ms is null and r.path > ${last} order by r.path limit ${limit}`;
-  const sources = [
-    sql`select path from (${byRole}) s1 union all select path from (${byTeam}) s2
-      union all select path from (${byAdminTeam}) s3`,
-  ];
-  if (principal.kind === "user") {
-    sources.push(sql`select path from repository
-      where namespace_id = ${id} and deleted_ms is null and path > ${last} order by path limit ${limit}`);
-  }
-  if (isPublicListed) sources.push(publicOnes);
-  return sources;
+interface ListedRow {
+  id: number;
+  path: string;
+  namespace_id: number;
+  namespace: string;
+  namespace_kind: "user" | "organization";
+  name: string;
+  description: string;
+  visibility: "public" | "private";
+  kind: RepositoryFacts["kind"];
+  state: RepositoryState;
+}
+
+function decodeListed(row: ListedRow): ListedRepository {
+  return {
+    id: toNumber(row.id),
+    path: row.path,
+    namespaceId: toNumber(row.namespace_id),
+    namespace: row.namespace,
+    namespaceKind: row.namespace_kind,
+    name: row.name,
+    description: row.description,
+    visibility: row.visibility,
+    kind: row.kind,
+    state: row.state,
+  };
 }
