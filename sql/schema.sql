@@ -411,6 +411,8 @@ CREATE INDEX oauth_token_by_expiry on oauth_token (expires_ms);
 
 CREATE INDEX oauth_token_by_owner on oauth_token (account_id, id);
 
+CREATE INDEX oauth_token_consent on oauth_token (account_id, application_id, id);
+
 CREATE TABLE repository (
   id integer primary key autoincrement,
   namespace_id bigint not null references account (id),
