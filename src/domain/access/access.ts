@@ -20,6 +20,9 @@ export type Rule =
   | "token-scope"
   | "token-expired"
   | "anonymous"
+  | "credentials"
+  | "csrf"
+  | "fresh-login"
   | "no-role"
   | "restricted-user"
   | "repository-state"
@@ -94,6 +97,16 @@ export function decideRole(
   return { allowed: true, rule: best.rule, mayKnow };
 }
 
+/**
+ * The rule told to who may not know whether a repository exists: it follows from the caller alone, so that an absent one and
+ * a hidden one look the same. `isCovered`: the token names the repository and action, or the scopes cover the role.
+ */
+export function hiddenRule(caller: Caller, isCovered: boolean): Rule {
+  if (!caller.principal) return "anonymous";
+  if (caller.expired) return "token-expired";
+  return isCovered ? "no-role" : "token-scope";
+}
+
 /** What the account may do, whatever its token says: the token service asks this. */
 export function decideRight(
   policy: AccessPolicy,
@@ -116,12 +129,13 @@ export function decideRight(
   return { allowed: true, rule: best.rule, mayKnow };
 }
 
-/** Whether a repository that does not exist may be created by pushing to it. */
+/** Whether a repository that does not exist may be created, by pushing to it or by name. */
 export function decideCreate(policy: AccessPolicy, caller: Caller, namespace: NamespaceFacts | undefined): Decision {
   const principal = caller.principal;
   if (!principal) return deny("anonymous", false);
   const inside = namespace !== undefined && mayCreateIn(policy, principal, namespace);
   if (!inside) return deny("no-role", false);
+  if (!hasScope(caller, "repo:create")) return deny("token-scope", scopesCoverRole(caller, "read"));
   if (caller.expired) return deny("token-expired", true);
   if (!hasScope(caller, "repo:create")) return deny("token-scope", scopesCoverRole(caller, "read"));
   if (!namespace.enabled) return deny("namespace-disabled", true);

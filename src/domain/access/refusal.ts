@@ -5,6 +5,6 @@ import { RegistryError } from "../../errors.ts";
 export function namespaceDisabled(namespace: string): RegistryError {
   return new RegistryError("namespace_disabled", {
     message: `Namespace ${namespace} has been disabled. Please contact a system administrator.`,
-    detail: { namespace },
+    detail: { namespace, decision: "namespace-disabled" },
   });
 }

@@ -8,7 +8,7 @@ import { RegistryError } from "../../errors.ts";
 import type { NamespaceName, ParsedRepositoryPath } from "../../oci/names.ts";
 import { capStanding, findStanding, type OrganizationStanding, OUTSIDE } from "../organization/standing.ts";
 import { type Account, findAccount } from "../user/account.ts";
-import { decideRole, type Rule } from "./access.ts";
+import { decideRole, hiddenRule, type Rule } from "./access.ts";
 import { type Caller, hasScope, type Principal, scopesCoverRole } from "./actor.ts";
 import { findNamespaceFacts, type RepositoryFacts } from "./facts.ts";
 
@@ -37,13 +37,13 @@ export async function requireRepositoryRole(
     const decision = decideRole(app.config, caller, repository, role, needed);
     if (decision.allowed) return repository;
     if (decision.rule === "registry-readonly") throw readonly();
-    if (decision.rule === "absent") throw new RegistryError("not_found");
-    throw refused(caller, decision.rule);
+    if (decision.mayKnow) throw refused(caller, decision.rule);
+    throw refused(caller, hiddenRule(caller, scopesCoverRole(caller, needed)));
   }
   if (caller.principal && scopesCoverRole(caller, needed) && (await mayKnowAbsence(app, caller.principal, parsed))) {
     throw new RegistryError("not_found");
   }
-  throw refused(caller, caller.principal ? "no-role" : "anonymous");
+  throw refused(caller, hiddenRule(caller, scopesCoverRole(caller, needed)));
 }
 
 /** Who would see the repository if it were there: the namespace's owner and admins, and superusers with full access. */

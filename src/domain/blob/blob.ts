@@ -118,7 +118,7 @@ async function readable(app: BlobApp, caller: Caller, path: string): Promise<Rep
     const scope = `repository:${repository.path}:pull`;
     throw new RegistryError("unauthorized", {
       message: "the token does not cover the source of the mount",
-      detail: { scope },
+      detail: { scope, decision: "token-scope" },
     });
   }
   return decision.allowed ? repository : undefined;

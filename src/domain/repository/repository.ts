@@ -10,8 +10,8 @@ import { toNumber } from "../../db/decode.ts";
 import { isUniqueViolation } from "../../db/violation.ts";
 import { RegistryError } from "../../errors.ts";
 import type { ParsedRepositoryPath, RepositoryPath } from "../../oci/names.ts";
-import { type Decision, decide, decideCreate } from "../access/access.ts";
-import { type Caller, hasScope, type RegistryAction, tokenCovers } from "../access/actor.ts";
+import { type Decision, decide, decideCreate, hiddenRule } from "../access/access.ts";
+import { type Caller, hasScope, type RegistryAction, scopesCoverRole, tokenCovers } from "../access/actor.ts";
 import { findNamespaceFacts, type NamespaceFacts, type RepositoryFacts } from "../access/facts.ts";
 import { namespaceDisabled } from "../access/refusal.ts";
 import { logRepositoryAction, type RequestOrigin } from "../audit/audit.ts";
@@ -196,7 +196,9 @@ function refusal(
   decision: Decision,
   repository: RepositoryFacts | undefined,
 ): RegistryError {
-  const detail = { name: path, action };
+  const isCovered = tokenCovers(caller, path, action) && scopesCoverRole(caller, action === "pull" ? "read" : "write");
+  const rule = decision.mayKnow ? decision.rule : hiddenRule(caller, isCovered);
+  const detail = { name: path, action, decision: rule };
   if (decision.mayKnow && repository) {
     if (decision.rule === "repository-state") {
       const message = `Repository is in read only or mirror mode: ${repository.state}`;

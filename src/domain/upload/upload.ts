@@ -52,7 +52,7 @@ export async function startUpload(
   algorithm: DigestAlgorithm,
 ): Promise<UploadSession> {
   const { principal } = caller;
-  if (!principal) throw new RegistryError("unauthorized");
+  if (!principal) throw new RegistryError("unauthorized", { detail: { decision: "anonymous" } });
   const { location } = app.storage.preferred;
   const nowMs = app.clock.nowMs();
   const session: UploadSession = {
@@ -81,7 +81,7 @@ export async function requireUpload(
   path: string,
   uploadId: string,
 ): Promise<UploadSession> {
-  if (!caller.principal) throw new RegistryError("unauthorized");
+  if (!caller.principal) throw new RegistryError("unauthorized", { detail: { decision: "anonymous" } });
   const session = isUuid(uploadId) ? await findUpload(app.db, uploadId) : undefined;
   const repository = session && (await app.lookup.repository(path as RepositoryFacts["path"]));
   const isTheirs = session?.accountId === caller.principal.accountId && repository?.id === session.repositoryId;
@@ -91,6 +91,7 @@ export async function requireUpload(
   if (repository.state !== "NORMAL" && repository.mirrorRobotId !== caller.principal.accountId) {
     throw new RegistryError("denied", {
       message: `Repository is in read only or mirror mode: ${repository.state}`,
+      detail: { decision: "repository-state" },
     });
   }
   return session;

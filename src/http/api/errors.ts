@@ -1,5 +1,6 @@
 /** The API error module: how each code looks on /api/v1, in Quay's envelope. Source: quay-api reference, section 1.3. */
 
+import { decisionOf } from "../../domain/explain/rules.ts";
 import type { ErrorCode, RegistryError } from "../../errors.ts";
 
 type ErrorType =
@@ -105,6 +106,7 @@ export function renderApiError(error: RegistryError, baseUrl: string): Response 
     const extra = error.code === "registry_readonly" ? { is_readonly: true } : {};
     return Response.json({ message: text, ...extra }, { status: wire.status, headers });
   }
+  const decision = decisionOf(error.code);
   const body = {
     detail: text,
     error_message: text,
@@ -112,6 +114,7 @@ export function renderApiError(error: RegistryError, baseUrl: string): Response 
     title: wire.type,
     type: `${baseUrl}/api/v1/error/${wire.type}`,
     status: wire.status,
+    ...(decision === undefined ? {} : { decision }),
     ...error.detail,
   };
   return Response.json(body, { status: wire.status, headers });

@@ -3,7 +3,8 @@
  * quay-api reference, section 19.
  */
 
-import { type ErrorCode, RegistryError } from "../../errors.ts";
+import { decisionOf } from "../../domain/explain/rules.ts";
+import { type ErrorCode, type ErrorDetail, RegistryError } from "../../errors.ts";
 
 interface WireError {
   readonly status: number;
@@ -81,12 +82,18 @@ export function renderRegistryError(error: RegistryError, challenge: string | un
       {
         code: wire.code,
         message: error.worded ? error.message : wire.message,
-        detail: error.detail,
+        detail: withDecision(error),
         ...(error.code === "registry_readonly" ? { is_readonly: true } : {}),
       },
     ],
   };
   return new Response(isHead ? null : JSON.stringify(body), { status: wire.status, headers });
+}
+
+/** A refusal names the rule that decided; `GET /api/v1/explain/{decision}` has its words. */
+function withDecision({ code, detail }: RegistryError): ErrorDetail {
+  const decision = decisionOf(code);
+  return decision === undefined ? detail : { decision, ...detail };
 }
 
 /** Anything thrown, as an error with a code: what is unknown is a fault of ours and tells nothing. */

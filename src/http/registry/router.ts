@@ -82,7 +82,7 @@ export function createRegistryRouter(
         noteFailedAttempt(app, { ...route, method: request.method, caller, hadCredentials, error, origin });
       }
       const further = typeof error.detail.scope === "string" ? error.detail.scope : undefined;
-      const challenge = route?.kind === "token" ? undefined : challengeOf(app.config, request, route, further);
+      const challenge = route?.kind === "token" ? undefined : challengeOf(app.config, input, route, further);
       const response = renderRegistryError(error, challenge, isHead);
       return { response, route: route?.kind ?? "invalid", username: caller.principal?.username };
     }
@@ -127,7 +127,8 @@ async function dispatch(table: RouteTable, context: RegistryContext): Promise<Re
 function requireCaller(app: App, caller: Caller): void {
   const isAnonymous = caller.principal === undefined;
   const hasToken = caller.authKind === "token" && app.config.FEATURE_ANONYMOUS_ACCESS;
-  if (caller.expired || (isAnonymous && !hasToken)) throw new RegistryError("unauthorized");
+  if (!caller.expired && (!isAnonymous || hasToken)) return;
+  throw new RegistryError("unauthorized", { detail: { decision: caller.expired ? "token-expired" : "anonymous" } });
 }
 
 function requireMethod(method: string, allowed: readonly string[]): void {
