@@ -9,6 +9,7 @@ import { type BootedApp, boot, bootLogger } from "../boot.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import { ensureAdmin } from "../domain/user/first-user.ts";
 import { createMetricsHandler } from "../http/metrics.ts";
+import { createForwarding } from "../http/middleware/client-address.ts";
 import { createHttp, type Listener, listen } from "../http/server.ts";
 import { VERSION } from "../version.ts";
 import { startMaintenance } from "../workers/maintenance.ts";
@@ -45,7 +46,8 @@ export async function serve(invocation: Invocation): Promise<number> {
     await makeAdmin(app, loaded, invocation);
     await app.tokenKeys.signingKey();
     const http = createHttp(app);
-    const main = listen((request, client) => http.fetch(request, client), { ...address, tls });
+    const forwarding = createForwarding(config);
+    const main = listen((request, client) => http.fetch(request, client), { ...address, tls, forwarding });
     listeners.push(main);
     const metrics = metricsAddress && listen(createMetricsHandler(app), { ...metricsAddress, tls: undefined });
     if (metrics) listeners.push(metrics);

@@ -31,6 +31,11 @@ describe("a wrong value is named with its key and what would be right", () => {
     ],
     ["number as text", { V2_PAGINATION_SIZE: "50" }, 'V2_PAGINATION_SIZE must be a number from 1 up. It is "50".'],
     ["share", { DISKSPACE_HEALTH_THRESHOLD: 2 }, "DISKSPACE_HEALTH_THRESHOLD must be a number from 0 to 1. It is 2."],
+    [
+      "network",
+      { TRUSTED_PROXY_CIDR: "10.0.0.1/8" },
+      'TRUSTED_PROXY_CIDR must be a network such as 10.0.0.0/8 or 2001:db8::/32, or a list of them. It is "10.0.0.1/8".',
+    ],
     ["port", { MAIL_PORT: 70_000 }, "MAIL_PORT must be a port from 1 to 65535. It is 70000."],
     ["text", { LIBRARY_NAMESPACE: 7 }, "LIBRARY_NAMESPACE must be text; put the value in quotes. It is 7."],
     [

@@ -133,10 +133,19 @@ describe("a config.yaml as Quay's manual shows them", () => {
     expect(keys?.split(", ")).toEqual([
       "BROWSER_API_CALLS_XHR_ONLY",
       "ENTERPRISE_LOGO_URL",
-      "FEATURE_MAILING",
       "LDAP_BASE_DN",
       "LDAP_USER_FILTER",
     ]);
+  });
+});
+
+describe("what is right and does less than in Quay", () => {
+  test("is said in a sentence", () => {
+    expect(load("FEATURE_PROXY_PROTOCOL: true\nPROXY_COUNT: 1\n").warnings).toEqual([
+      expect.stringMatching(/^FEATURE_PROXY_PROTOCOL is on, but Berth speaks no PROXY protocol/),
+      "PROXY_COUNT does nothing without TRUSTED_PROXY_CIDR, the addresses of those proxies",
+    ]);
+    expect(load("PROXY_COUNT: 1\nTRUSTED_PROXY_CIDR: [10.0.0.0/8, '2001:db8::/32']\n").warnings).toEqual([]);
   });
 });
 

@@ -11,7 +11,7 @@ import { ConfigError, type ConfigProblem } from "./error.ts";
 import { findExtraCas, findTls, readConfigFile, resolvePath, resolveStackFile, type TlsFiles } from "./files.ts";
 import type { StorageEngineConfig } from "./keys/storage.ts";
 import { type Config, isConfigKey, parseOnce } from "./schema.ts";
-import { ignoredKeys, refusals } from "./support.ts";
+import { ignoredKeys, notices, refusals } from "./support.ts";
 import { parseConfigYaml } from "./yaml.ts";
 
 export { ConfigError } from "./error.ts";
@@ -103,7 +103,7 @@ function evaluate(given: ReadonlyMap<string, unknown>, place: Place): Evaluation
   const wrong = new Set(checked.problems.map(topKey));
   const { tls, problems: tlsProblems } = findTls(config, place.configDir);
   const unused = ignoredKeys(checked.values);
-  const warnings = [...checked.warnings];
+  const warnings = [...checked.warnings, ...notices(config)];
   if (unused.length > 0) {
     warnings.push(
       `these keys are set and known to Quay, but this build of Berth does not act on them yet: ${unused.join(", ")}`,

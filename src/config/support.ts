@@ -74,6 +74,22 @@ const ACTED_ON: readonly ConfigKey[] = [
   "PROMETHEUS_NAMESPACE",
   "GLOBAL_PROMETHEUS_STATS_FREQUENCY",
   "ENABLE_HEALTH_DEBUG_SECRET",
+  // Mail
+  "FEATURE_MAILING",
+  "MAIL_SERVER",
+  "MAIL_PORT",
+  "MAIL_USE_TLS",
+  "MAIL_USE_AUTH",
+  "MAIL_USERNAME",
+  "MAIL_PASSWORD",
+  "MAIL_DEFAULT_SENDER",
+  "MAIL_FAIL_SILENTLY",
+  "REGISTRY_TITLE",
+  // Proxies and rate limits
+  "TRUSTED_PROXY_CIDR",
+  "PROXY_COUNT",
+  "FEATURE_RATE_LIMITS",
+  "NON_RATE_LIMITED_NAMESPACES",
 ];
 
 /** Knobs of machinery that Berth does not have and will not get, so that "not yet" would be untrue. */
@@ -81,6 +97,7 @@ const WITHOUT_MEANING_HERE: readonly ConfigKey[] = [
   "DATA_MODEL_CACHE_CONFIG",
   "DB_CONNECTION_POOLING",
   "DB_TRANSACTION_FACTORY",
+  "FEATURE_PROXY_PROTOCOL",
   "GREENLET_TRACING",
   "INSTANCE_SERVICE_KEY_KID_LOCATION",
   "INSTANCE_SERVICE_KEY_LOCATION",
@@ -107,6 +124,21 @@ export function ignoredKeys(given: ReadonlyMap<string, unknown>): string[] {
     if (actedOn.has(key) || ACCEPTED_SILENTLY.has(key)) return false;
     return !isConfigKey(key) || !isDeepStrictEqual(given.get(key), defaults[key]);
   });
+}
+
+/** What an operator should hear about values that are right and do less here than in Quay: whole sentences. */
+export function notices(config: Config): string[] {
+  const found: string[] = [];
+  if (config.FEATURE_PROXY_PROTOCOL) {
+    found.push(
+      "FEATURE_PROXY_PROTOCOL is on, but Berth speaks no PROXY protocol: turn it off in the load balancer too, let that " +
+        "send X-Forwarded-For, and name it in TRUSTED_PROXY_CIDR",
+    );
+  }
+  if (config.PROXY_COUNT !== undefined && config.PROXY_COUNT > 0 && config.TRUSTED_PROXY_CIDR === undefined) {
+    found.push("PROXY_COUNT does nothing without TRUSTED_PROXY_CIDR, the addresses of those proxies");
+  }
+  return found;
 }
 
 /** Values that are right for Quay and that this build cannot honour. They stay errors under IGNORE_VALIDATION too. */

@@ -2,9 +2,14 @@
 
 import type { RequestOrigin } from "../domain/audit/audit.ts";
 
-/** The client's end of the connection. Asking for its address costs, so it is looked up when it is read. */
+/**
+ * The client's end of the connection, or of the first connection when trusted proxies are in between. Asking for it costs,
+ * so it is looked up when it is read.
+ */
 export interface Client {
   readonly clientIp: string | undefined;
+  /** What the client spoke to a trusted proxy that says so. */
+  readonly scheme?: "http" | "https" | undefined;
 }
 
 /** Bindings that the server hands to Hono. */

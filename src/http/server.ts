@@ -15,6 +15,7 @@ import { csrfRoute } from "./auth/session.ts";
 import { type Client, type ServerEnv, splitUrl } from "./context.ts";
 import { healthRoute } from "./health.ts";
 import { createAccessLog } from "./middleware/access-log.ts";
+import type { Forwarding } from "./middleware/client-address.ts";
 import { createRegistryRouter } from "./registry/router.ts";
 
 /** A request id from a proxy in front is kept when it cannot do harm in a log. */
@@ -107,6 +108,8 @@ export interface ListenOptions {
   port: number;
   ipv6Only: boolean;
   tls: TlsFiles | undefined;
+  /** Which proxies may say who the client is; undefined when none may. */
+  forwarding?: Forwarding | undefined;
 }
 
 export interface Listener {
@@ -150,10 +153,12 @@ function listenOn(handle: Handle, options: ListenOptions): Listener {
     idleTimeout: IDLE_SECONDS,
     ...(options.tls ? { tls: tlsOptions(options.tls) } : {}),
     fetch(request, self) {
+      // A dual-stack socket shows IPv4 clients in mapped form; people and log tools know them without.
+      const peer = () => self.requestIP(request)?.address.replace(/^::ffff:(?=\d+\.)/, "");
+      if (options.forwarding) return handle(request, options.forwarding.clientOf(request.headers, peer));
       return handle(request, {
         get clientIp() {
-          // A dual-stack socket shows IPv4 clients in mapped form; people and log tools know them without.
-          return self.requestIP(request)?.address.replace(/^::ffff:(?=\d+\.)/, "");
+          return peer();
         },
       });
     },

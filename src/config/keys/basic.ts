@@ -1,5 +1,6 @@
 /** Host, TLS, sessions and the process as a whole: section 1 of Quay's configuration reference. */
 import { z } from "zod";
+import { parseNetwork } from "../../lib/ip-address.ts";
 import {
   bool,
   duration,
@@ -13,6 +14,9 @@ import {
   requiredText,
   text,
 } from "../fields.ts";
+
+const networkError = "must be a network such as 10.0.0.0/8 or 2001:db8::/32, or a list of them";
+const network = () => requiredText().refine((value) => parseNetwork(value) !== undefined, { error: networkError });
 
 export const basicKeys = {
   /** Quay: localhost:5000. Berth: none, and then the Host of each request is used, so that a first try needs no config. */
@@ -46,9 +50,7 @@ export const basicKeys = {
   FRESH_LOGIN_TIMEOUT: duration("10m"),
   /** Quay: a constant that everybody knows. Berth: none, and then a key of this installation is used. */
   PAGE_TOKEN_KEY: optionalSecret(),
-  TRUSTED_PROXY_CIDR: z
-    .union([requiredText(), z.array(requiredText())], { error: "must be a CIDR or a list of them" })
-    .optional(),
+  TRUSTED_PROXY_CIDR: z.union([network(), z.array(network())], { error: networkError }).optional(),
   PROXY_COUNT: optionalCount(),
   FEATURE_PROXY_PROTOCOL: bool(false),
   /**

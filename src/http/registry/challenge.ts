@@ -2,6 +2,7 @@
 
 import type { Config } from "../../config/schema.ts";
 import type { V2Route } from "../../oci/path.ts";
+import type { Client } from "../context.ts";
 
 /** Audience of tokens where no SERVER_HOSTNAME is set: clients repeat what the challenge says. */
 const SERVICE_DEFAULT = "berth";
@@ -13,11 +14,12 @@ export function audienceOf(config: Config): string {
 
 /**
  * Root of this registry's URLs. Without SERVER_HOSTNAME it is whatever name the client used, so that the embedded default
- * works by any address.
+ * works by any address, and the scheme it used where a trusted proxy knows it.
  */
-export function baseUrl(config: Config, request: Request): string {
+export function baseUrl(config: Config, request: Request, client?: Client): string {
   if (config.SERVER_HOSTNAME !== undefined) return `${config.PREFERRED_URL_SCHEME}://${config.SERVER_HOSTNAME}`;
-  return new URL(request.url).origin;
+  const { origin, host } = new URL(request.url);
+  return client?.scheme === undefined ? origin : `${client.scheme}://${host}`;
 }
 
 /**
@@ -26,11 +28,12 @@ export function baseUrl(config: Config, request: Request): string {
  */
 export function challengeOf(
   config: Config,
-  request: Request,
+  input: { readonly request: Request; readonly client: Client },
   route: V2Route | undefined,
   further: string | undefined,
 ): string {
-  let challenge = `Bearer realm="${baseUrl(config, request)}/v2/auth",service="${audienceOf(config)}"`;
+  const { request } = input;
+  let challenge = `Bearer realm="${baseUrl(config, request, input.client)}/v2/auth",service="${audienceOf(config)}"`;
   const name = route && "name" in route ? route.name : undefined;
   // Only what can stand between quotes: another name is refused anyway.
   if (name !== undefined && /^[a-z0-9._/-]+$/.test(name)) {
