@@ -86,6 +86,11 @@ export function parseRepositoryName(text: string, rules: { extended: boolean }):
   return text as RepositoryName;
 }
 
+/** True for what `parseRepositoryName` takes. */
+export function isRepositoryName(text: string, rules: { extended: boolean }): text is RepositoryName {
+  return findNameFault(text) === undefined && (rules.extended || !text.includes("/"));
+}
+
 /** The path of a repository whose namespace and name were parsed before. */
 export function repositoryPath(namespace: NamespaceName, name: RepositoryName): RepositoryPath {
   return `${namespace}/${name}` as RepositoryPath;
