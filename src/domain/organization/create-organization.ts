@@ -12,6 +12,7 @@ import { RegistryError } from "../../errors.ts";
 import { parseEmail, parseNamespaceName } from "../../oci/names.ts";
 import type { Caller, Principal } from "../access/actor.ts";
 import { logAction, type RequestOrigin } from "../audit/audit.ts";
+import { isMailing } from "../mail/mailing.ts";
 import { findAccount, insertAccount } from "../user/account.ts";
 
 export const OWNERS_TEAM = "owners";
@@ -22,11 +23,6 @@ type CreationPolicy = Pick<Config, "FEATURE_SUPER_USERS" | "FEATURE_SUPERUSERS_O
 export function mayCreateOrganizations(config: CreationPolicy, principal: Principal | undefined): boolean {
   if (principal?.kind !== "user" || principal.restricted) return false;
   return principal.superuser || !config.FEATURE_SUPERUSERS_ORG_CREATION_ONLY;
-}
-
-/** Mail goes out: the feature is on and there is a server to hand it to. */
-export function isMailing(config: Pick<Config, "FEATURE_MAILING" | "MAIL_SERVER">): boolean {
-  return config.FEATURE_MAILING && config.MAIL_SERVER !== "";
 }
 
 export interface NewOrganization {

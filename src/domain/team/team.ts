@@ -85,6 +85,13 @@ export async function isInTeam(db: Db, teamId: number, accountId: number): Promi
   return rows.length > 0;
 }
 
+/** Repeating it does nothing. Rights on many repositories change with it. */
+export async function insertMember(tx: Tx, teamId: number, accountId: number): Promise<void> {
+  await tx.sql`/* team.add_member */
+    insert into team_member (team_id, account_id) values (${teamId}, ${accountId}) on conflict do nothing`;
+  tx.changed(EVERYTHING);
+}
+
 export interface TeamSettings {
   role: TeamRole;
   /** Undefined leaves it as it is. */
