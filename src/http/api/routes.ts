@@ -3,12 +3,20 @@
  * tests' access matrix) reads this list, so a route that is not in it does not exist.
  */
 
+import { appTokenRoutes } from "./app-token.ts";
 import { errorRoutes } from "./error-type.ts";
+import { oauthApplicationRoutes } from "./oauth-application.ts";
+import { oauthAuthorizationRoutes } from "./oauth-authorization.ts";
 import type { ApiRoute } from "./route.ts";
 
 /** All routes. Throws when one declares no need. */
 export function apiRoutes(): readonly ApiRoute[] {
-  const routes: readonly ApiRoute[] = [...errorRoutes];
+  const routes: readonly ApiRoute[] = [
+    ...errorRoutes,
+    ...appTokenRoutes,
+    ...oauthApplicationRoutes,
+    ...oauthAuthorizationRoutes,
+  ];
   for (const { method, path, needs } of routes) {
     if (!isDeclared(needs)) throw new Error(`route ${method} ${path} does not declare what it needs of its caller`);
   }
