@@ -79,10 +79,11 @@ function patternOf(path: string): RegExp {
   return new RegExp(`^${source}$`);
 }
 
-/** Undefined when an escape is broken: no route has such a part. */
+/** Undefined when an escape is broken or stands for a NUL, which no name has and PostgreSQL takes for an error. */
 function decodeParams(groups: Record<string, string>): Record<string, string> | undefined {
   try {
-    return Object.fromEntries(Object.entries(groups).map(([name, value]) => [name, decodeURIComponent(value)]));
+    const params = Object.entries(groups).map(([name, value]) => [name, decodeURIComponent(value)] as const);
+    return params.some(([, value]) => value.includes("\u0000")) ? undefined : Object.fromEntries(params);
   } catch {
     return undefined;
   }
