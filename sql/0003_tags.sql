@@ -1,6 +1,19 @@
--- Policies that make tags immutable or prune them, and how often images are pulled. Times are epoch milliseconds.
+-- Tag history in the order of time, policies that make tags immutable or prune them, and how often images are pulled.
+-- Times are epoch milliseconds.
 
--- A tag whose name matches (or does not, with matches = false) is immutable from its push on.
+-- An admin let this lifetime be changed although a policy says otherwise; the next lifetime is under the policy again.
+alter table tag add column immutability_lifted {{bool}} not null default false;
+-- Bytes of an image's layers without its config: the size of a tag. Null for indexes and for what was pushed before.
+alter table manifest add column compressed_size_bytes bigint;
+
+-- Pages of a repository's history, and of its living tags, newest first, without touching the rows that are skipped.
+create index tag_newest on tag (repository_id, start_ms, id, name, hidden) where hidden = false;
+create index tag_newest_alive on tag (repository_id, start_ms, id, name, expires_ms, hidden, end_ms)
+  where end_ms is null and hidden = false;
+-- Tags that a new immutability policy would contradict.
+create index tag_expiring_in_repository on tag (repository_id, id) where expires_ms is not null and end_ms is null;
+
+-- A tag whose name matches (or does not, with matches = false) is immutable.
 create table immutability_policy (
   id {{id}},
   uuid text not null unique,
@@ -11,6 +24,8 @@ create table immutability_policy (
   tag_pattern_matches {{bool}} not null default true,
   created_ms bigint not null
 );
+create unique index immutability_policy_rule on immutability_policy
+  (namespace_id, coalesce(repository_id, 0), tag_pattern);
 create index immutability_policy_by_namespace on immutability_policy (namespace_id, repository_id);
 
 create table autoprune_policy (
@@ -26,6 +41,8 @@ create table autoprune_policy (
   tag_pattern_matches {{bool}} not null default true,
   created_ms bigint not null
 );
+create unique index autoprune_policy_rule on autoprune_policy
+  (namespace_id, coalesce(repository_id, 0), method, value, coalesce(tag_pattern, ''), tag_pattern_matches);
 create index autoprune_policy_by_namespace on autoprune_policy (namespace_id, repository_id);
 
 -- Pulls, added in batches beside the answers. Counts may lag by some seconds and never go backwards.
@@ -51,4 +68,3 @@ create table repository_action_count (
   action_count bigint not null,
   primary key (repository_id, day)
 );
-create index tag_newest on tag (repository_id, start_ms, id);

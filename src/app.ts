@@ -5,6 +5,7 @@ import type { Config } from "./config/schema.ts";
 import type { Database } from "./db/db.ts";
 import type { AuditBatch } from "./domain/audit/batch.ts";
 import type { Lookup } from "./domain/lookup/lookup.ts";
+import type { PullCounter } from "./domain/pullstats/pull-counter.ts";
 import type { TokenKeys } from "./domain/token/keys.ts";
 import type { UploadHashes } from "./domain/upload/hashes.ts";
 import type { LoginCache } from "./domain/user/login.ts";
@@ -26,6 +27,8 @@ export interface App {
   readonly audit: AuditBatch;
   /** The bounded caches on the pull path. */
   readonly lookup: Lookup;
+  /** Counts pulls and pushes, written in batches. */
+  readonly pulls: PullCounter;
   readonly passwords: PasswordHasher;
   readonly logins: LoginCache;
   readonly tokenKeys: TokenKeys;

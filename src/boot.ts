@@ -13,6 +13,7 @@ import { createDatabaseSink } from "./domain/audit/database-sink.ts";
 import { keepExemptNamespaces } from "./domain/audit/exempt.ts";
 import { createNameResolver } from "./domain/audit/resolve.ts";
 import { Lookup } from "./domain/lookup/lookup.ts";
+import { PullCounter } from "./domain/pullstats/pull-counter.ts";
 import { getOrMakeSetting } from "./domain/setting/setting.ts";
 import { TokenKeys } from "./domain/token/keys.ts";
 import { UploadHashes } from "./domain/upload/hashes.ts";
@@ -74,6 +75,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
       secretKey,
       pageTokens: createSecretBox(config.PAGE_TOKEN_KEY ?? secretKey),
       lookup: new Lookup({ db, config, clock, onAnswer: (type) => metrics.countLookup([type]) }),
+      pulls: new PullCounter({ db, clock, log }),
       passwords: createPasswordHasher(),
       logins: new LoginCache(),
       tokenKeys: new TokenKeys({
@@ -89,6 +91,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
     return {
       ...app,
       async close() {
+        await app.pulls.stop();
         await app.audit.close();
         await app.mailer.close();
         await db.close();

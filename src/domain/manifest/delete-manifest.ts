@@ -6,13 +6,18 @@ import type { Digest } from "../../oci/digest.ts";
 import type { Caller } from "../access/actor.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
 import { logRepositoryAction, type RequestOrigin } from "../audit/audit.ts";
+import { loadImmutabilityRules, tagImmutable } from "../immutability/rules.ts";
 import { repositoryKey } from "../lookup/lookup.ts";
-import { endTag, listTagsOfManifest } from "../tag/queries.ts";
+import { endTag, listTagsOfManifest, listTagsOfParents } from "../tag/queries.ts";
+import { isAlive } from "../tag/tag.ts";
 import { findManifestByReference, markManifestDeleted } from "./queries.ts";
 
-/** Throws `manifest_unknown`, or `tag_immutable` when an immutable tag is on it. One delete_tag entry for each tag. */
+/**
+ * Throws `manifest_unknown`, or `tag_immutable` when an immutable tag is on it or on an index that holds it. One delete_tag
+ * entry for each living tag.
+ */
 export async function deleteManifest(
-  app: Pick<App, "db" | "clock">,
+  app: Pick<App, "config" | "db" | "clock">,
   caller: Caller,
   repository: RepositoryFacts,
   digest: Digest,
@@ -23,14 +28,15 @@ export async function deleteManifest(
     const manifest = await findManifestByReference(tx, repository.id, { kind: "digest", digest }, nowMs);
     const isDeleted = manifest && (await markManifestDeleted(tx, manifest.id, nowMs));
     if (!isDeleted) throw new RegistryError("manifest_unknown", { detail: { digest } });
-    for (const { name, tag } of await listTagsOfManifest(tx, manifest.id)) {
-      if (tag.immutable) {
-        throw new RegistryError("tag_immutable", {
-          message: `tag "${name}" on this manifest is immutable: it cannot be deleted`,
-          detail: { tag: name, digest },
-        });
-      }
+    const rules = await loadImmutabilityRules(app.config, tx, repository);
+    const tags = await listTagsOfManifest(tx, manifest.id);
+    const held = [...tags, ...(await listTagsOfParents(tx, manifest.id))].find(
+      ({ name, tag }) => isAlive(tag, nowMs) && rules.isImmutable(name, tag),
+    );
+    if (held) throw tagImmutable(held.name, "taken away from the manifest it stands for");
+    for (const { name, tag } of tags) {
       await endTag(tx, tag, nowMs);
+      if (!isAlive(tag, nowMs)) continue;
       await logRepositoryAction(tx, {
         kind: "delete_tag",
         caller,

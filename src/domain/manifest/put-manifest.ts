@@ -14,19 +14,27 @@ import type { Reference, TagName } from "../../oci/reference.ts";
 import type { Caller } from "../access/actor.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
 import { logRepositoryAction, type RequestOrigin } from "../audit/audit.ts";
+import { loadImmutabilityRules } from "../immutability/rules.ts";
+import { findExpiryLabel } from "../label/expiry-label.ts";
+import { readImageLabels } from "../label/image-labels.ts";
+import { insertLabel } from "../label/queries.ts";
+import { labelMediaType } from "../label/rules.ts";
+import { EXPIRY_LABEL, labeledLifetimeMs } from "../tag/expiration.ts";
 import { setTag } from "../tag/tag.ts";
 import {
+  endChildLeases,
   findLinkedBlobs,
   findManifestIds,
   insertChild,
   insertManifestBlob,
   insertMissingBlob,
   joinWaitingParents,
+  lockRepository,
   putManifestRow,
   showBlobsOf,
 } from "./queries.ts";
 
-type PutApp = Pick<App, "config" | "db" | "clock">;
+type PutApp = Pick<App, "config" | "db" | "clock" | "lookup" | "storage" | "log" | "pulls">;
 
 export interface PutManifest {
   repository: RepositoryFacts;
@@ -61,6 +69,8 @@ export async function putManifest(app: PutApp, caller: Caller, input: PutManifes
   const parsed = parseManifest(content, input.contentType);
   checkArtifactTypes(parsed, app.config);
   const tags = [...new Set(reference.kind === "tag" ? [reference.tag, ...input.tags] : input.tags)];
+  // Read here because no other writer should wait for storage.
+  const labels = await readImageLabels(app, repository.id, parsed);
 
   await app.db.tx(async (tx) => {
     const nowMs = app.clock.nowMs();
@@ -69,10 +79,20 @@ export async function putManifest(app: PutApp, caller: Caller, input: PutManifes
     const leaseUntilMs = nowMs + app.config.PUSH_TEMP_TAG_EXPIRATION_SEC * 1000;
     const row = { repositoryId: repository.id, digest, parsed, content, nowMs, leaseUntilMs };
     const { id, isNew } = await putManifestRow(tx, row);
-    if (isNew) await insertNamed(tx, repository.id, id, digest, parsed, named);
-    else await showBlobsOf(tx, repository.id, id);
+    if (isNew) {
+      await insertNamed(tx, repository.id, id, digest, parsed, named);
+      await insertLabels(tx, repository.id, id, labels);
+    } else await showBlobsOf(tx, repository.id, id);
+    if (parsed.kind === "index" && app.config.RESET_CHILD_MANIFEST_EXPIRATION) await endChildLeases(tx, id);
+    if (tags.length === 0) return;
+
+    const rules = await loadImmutabilityRules(app.config, tx, repository);
+    const isKnown = isNew && parsed.kind === "image";
+    const value = isKnown ? labels.get(EXPIRY_LABEL) : await findExpiryLabel(tx, id);
+    const lifetimeMs = value === undefined ? undefined : labeledLifetimeMs(app.config, value);
+    const expiresMs = lifetimeMs === undefined ? undefined : nowMs + lifetimeMs;
     for (const name of tags) {
-      await setTag(tx, { repositoryId: repository.id, name, manifestId: id, nowMs });
+      await setTag(tx, { repositoryId: repository.id, rules, name, manifestId: id, expiresMs, nowMs });
       await logRepositoryAction(tx, {
         kind: "push_repo",
         caller,
@@ -83,15 +103,8 @@ export async function putManifest(app: PutApp, caller: Caller, input: PutManifes
       });
     }
   });
+  if (tags.length > 0) app.pulls.notePush(repository.id);
   return { digest, subject: parsed.subject?.digest, mediaType: parsed.mediaType };
-}
-
-/** Pushes to one repository take turns, and none goes on in a repository that is being deleted. */
-async function lockRepository(tx: Tx, repository: RepositoryFacts): Promise<void> {
-  const rows = await tx.sql`/* manifest.lock_repository */
-    select id from repository where id = ${repository.id} and deleted_ms is null ${tx.dialect.forUpdate}`;
-  if (rows.length > 0) return;
-  throw new RegistryError("name_unknown", { message: "repository not found", detail: { name: repository.path } });
 }
 
 interface Named {
@@ -139,6 +152,18 @@ async function insertNamed(
     await insertChild(tx, { manifestId, position, repositoryId, digest: child.digest, childId });
   }
   await joinWaitingParents(tx, repositoryId, digest, manifestId);
+}
+
+async function insertLabels(
+  tx: Tx,
+  repositoryId: number,
+  manifestId: number,
+  labels: ReadonlyMap<string, string>,
+): Promise<void> {
+  for (const [key, value] of labels) {
+    const mediaType = labelMediaType(undefined, value);
+    await insertLabel(tx, { repositoryId, manifestId, key, value, sourceType: "manifest", mediaType });
+  }
 }
 
 /** Digests named in one error: enough to see what is wrong. */

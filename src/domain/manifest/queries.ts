@@ -2,9 +2,11 @@
 
 import type { Db, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
+import { RegistryError } from "../../errors.ts";
 import type { Digest } from "../../oci/digest.ts";
 import type { ParsedManifest } from "../../oci/manifest.ts";
 import type { Reference } from "../../oci/reference.ts";
+import type { RepositoryFacts } from "../access/facts.ts";
 
 export interface StoredManifest {
   readonly id: number;
@@ -50,6 +52,47 @@ export async function findManifestByReference(
     content: row.content,
     expiresMs: row.expires_ms === null ? undefined : toNumber(row.expires_ms),
   };
+}
+
+/** Changes of tags and manifests in one repository take turns, and none goes on in one that is being deleted. */
+export async function lockRepository(tx: Tx, repository: Pick<RepositoryFacts, "id" | "path">): Promise<void> {
+  const rows = await tx.sql`/* manifest.lock_repository */
+    select id from repository where id = ${repository.id} and deleted_ms is null ${tx.dialect.forUpdate}`;
+  if (rows.length > 0) return;
+  throw new RegistryError("name_unknown", { message: "repository not found", detail: { name: repository.path } });
+}
+
+/** A manifest without its content, deleted ones too: those can be restored until they are collected. */
+export async function findManifestRow(
+  db: Db,
+  repositoryId: number,
+  digest: Digest,
+): Promise<{ id: number; isDeleted: boolean } | undefined> {
+  const [row] = await db.sql<{ id: number; deleted_ms: number | null }>`/* manifest.row */
+    select id, deleted_ms from manifest where repository_id = ${repositoryId} and digest = ${digest}`;
+  return row && { id: toNumber(row.id), isDeleted: row.deleted_ms !== null };
+}
+
+/** A manifest that can be pulled. Throws `not_found`. */
+export async function requireManifest(db: Db, repositoryId: number, digest: Digest): Promise<{ id: number }> {
+  const row = await findManifestRow(db, repositoryId, digest);
+  if (!row || row.isDeleted) throw new RegistryError("not_found");
+  return row;
+}
+
+export async function findManifestDigest(db: Db, manifestId: number): Promise<Digest | undefined> {
+  const [row] = await db.sql<{ digest: string }>`/* manifest.digest */
+    select digest from manifest where id = ${manifestId}`;
+  return row?.digest as Digest | undefined;
+}
+
+/** False when a blob that the manifest names has been collected from the repository. */
+export async function hasAllBlobs(db: Db, repositoryId: number, manifestId: number): Promise<boolean> {
+  const rows = await db.sql`/* manifest.lost_blob */
+    select 1 as one from manifest_blob n
+    left join repository_blob l on l.repository_id = ${repositoryId} and l.blob_id = n.blob_id
+    where n.manifest_id = ${manifestId} and l.blob_id is null limit 1`;
+  return rows.length === 0;
 }
 
 /** Ids of the named manifests that are alive in the repository, by digest. */
@@ -98,14 +141,43 @@ export async function putManifestRow(tx: Tx, manifest: NewManifest): Promise<{ i
   if (existing) return { id: toNumber(existing.id), isNew: false };
   const [row] = await tx.sql<{ id: number }>`/* manifest.insert */
     insert into manifest (repository_id, digest, kind, media_type, artifact_type, subject_digest, config_media_type,
-                          annotations, size_bytes, layers_size_bytes, created_ms, lease_until_ms, content)
+                          annotations, size_bytes, layers_size_bytes, compressed_size_bytes, created_ms,
+                          lease_until_ms, content)
     values (${manifest.repositoryId}, ${manifest.digest}, ${parsed.kind}, ${parsed.mediaType},
             ${parsed.artifactType ?? null}, ${parsed.subject?.digest ?? null}, ${parsed.configMediaType ?? null},
             ${JSON.stringify(parsed.annotations)}, ${manifest.content.length}, ${parsed.blobsSizeBytes},
-            ${manifest.nowMs}, ${manifest.leaseUntilMs}, ${manifest.content})
+            ${parsed.kind === "image" ? sumLayers(parsed) : null}, ${manifest.nowMs}, ${manifest.leaseUntilMs},
+            ${manifest.content})
     returning id`;
   if (!row) throw new Error("insert into manifest returned no row");
   return { id: toNumber(row.id), isNew: true };
+}
+
+/** As Quay counts an image's size: every layer each time it is named, without the config. */
+function sumLayers(parsed: ParsedManifest): number {
+  return Math.min(
+    parsed.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0),
+    Number.MAX_SAFE_INTEGER,
+  );
+}
+
+/** Brings a deleted manifest back. */
+export async function reviveManifest(tx: Tx, manifestId: number, leaseUntilMs: number): Promise<void> {
+  await tx.sql`/* manifest.restore */
+    update manifest set deleted_ms = null, lease_until_ms = ${leaseUntilMs} where id = ${manifestId}`;
+}
+
+/** Ends the protection that a push gave the manifests of an index: from here on only tags and indexes keep them. */
+export async function endChildLeases(tx: Tx, manifestId: number): Promise<void> {
+  await tx.sql`/* manifest.end_child_leases */
+    update manifest set lease_until_ms = null
+    where lease_until_ms is not null
+      and id in (select child_id from manifest_child where manifest_id = ${manifestId} and child_id is not null)`;
+}
+
+/** The same for one manifest. */
+export async function endLease(tx: Tx, manifestId: number): Promise<void> {
+  await tx.sql`/* manifest.end_lease */ update manifest set lease_until_ms = null where id = ${manifestId}`;
 }
 
 export async function insertManifestBlob(

@@ -9,7 +9,10 @@ export interface CurrentTag {
   readonly manifestId: number;
   readonly startMs: number;
   readonly expiresMs: number | undefined;
+  /** The tag's own flag; policies may make it immutable as well. */
   readonly immutable: boolean;
+  /** An admin exempted this lifetime from the policies. */
+  readonly immutabilityLifted: boolean;
 }
 
 interface TagRow {
@@ -18,13 +21,14 @@ interface TagRow {
   start_ms: number;
   expires_ms: number | null;
   immutable: unknown;
+  immutability_lifted: unknown;
 }
 
 /** The tag's current lifetime, also when it has expired and nobody has ended it yet; locked inside a transaction. */
 export async function findCurrentTag(db: Db, repositoryId: number, name: TagName): Promise<CurrentTag | undefined> {
   const lock = "isTransaction" in db ? db.dialect.forUpdate : db.sql``;
   const [row] = await db.sql<TagRow>`/* tag.current */
-    select id, manifest_id, start_ms, expires_ms, immutable from tag
+    select id, manifest_id, start_ms, expires_ms, immutable, immutability_lifted from tag
     where repository_id = ${repositoryId} and name = ${name} and end_ms is null ${lock}`;
   return row && decodeTag(row);
 }
@@ -42,14 +46,41 @@ export async function endTag(tx: Tx, tag: CurrentTag, nowMs: number): Promise<vo
     update tag set end_ms = ${Math.min(nowMs, tag.expiresMs ?? nowMs)} where id = ${tag.id} and end_ms is null`;
 }
 
+export interface NewTag {
+  repositoryId: number;
+  name: TagName;
+  manifestId: number;
+  startMs: number;
+  expiresMs: number | undefined;
+  reversion: boolean;
+  immutable: boolean;
+  immutabilityLifted: boolean;
+}
+
 /** Begins a lifetime. The caller has ended the one before. */
-export async function insertTag(
+export async function insertTag(tx: Tx, tag: NewTag): Promise<CurrentTag> {
+  const [row] = await tx.sql<TagRow>`/* tag.insert */
+    insert into tag (repository_id, name, manifest_id, start_ms, expires_ms, reversion, immutable, immutability_lifted)
+    values (${tag.repositoryId}, ${tag.name}, ${tag.manifestId}, ${tag.startMs}, ${tag.expiresMs ?? null},
+            ${tag.reversion}, ${tag.immutable}, ${tag.immutabilityLifted})
+    returning id, manifest_id, start_ms, expires_ms, immutable, immutability_lifted`;
+  if (!row) throw new Error("insert into tag returned no row");
+  return decodeTag(row);
+}
+
+/** Sets or clears the planned end of a current lifetime. */
+export async function setTagExpiry(tx: Tx, tag: CurrentTag, expiresMs: number | undefined): Promise<void> {
+  await tx.sql`/* tag.set_expiry */ update tag set expires_ms = ${expiresMs ?? null} where id = ${tag.id}`;
+}
+
+export async function setTagProtection(
   tx: Tx,
-  tag: { repositoryId: number; name: TagName; manifestId: number; startMs: number; expiresMs: number | undefined },
+  tag: CurrentTag,
+  protection: { immutable: boolean; immutabilityLifted: boolean },
 ): Promise<void> {
-  await tx.sql`/* tag.insert */
-    insert into tag (repository_id, name, manifest_id, start_ms, expires_ms)
-    values (${tag.repositoryId}, ${tag.name}, ${tag.manifestId}, ${tag.startMs}, ${tag.expiresMs ?? null})`;
+  await tx.sql`/* tag.set_protection */
+    update tag set immutable = ${protection.immutable}, immutability_lifted = ${protection.immutabilityLifted}
+    where id = ${tag.id}`;
 }
 
 /** Living, visible tags after `last` in byte order, at most `limit`. */
@@ -69,8 +100,22 @@ export async function listTagNames(
 /** Current tags of a manifest, hidden ones too. */
 export async function listTagsOfManifest(db: Db, manifestId: number): Promise<{ name: TagName; tag: CurrentTag }[]> {
   const rows = await db.sql<TagRow & { name: string }>`/* tag.of_manifest */
-    select id, name, manifest_id, start_ms, expires_ms, immutable from tag
+    select id, name, manifest_id, start_ms, expires_ms, immutable, immutability_lifted from tag
     where manifest_id = ${manifestId} and end_ms is null`;
+  return rows.map((row) => ({ name: row.name as TagName, tag: decodeTag(row) }));
+}
+
+/** Current tags of the indexes that hold a manifest, at any depth, with the tag's name; hidden ones left out. */
+export async function listTagsOfParents(db: Db, manifestId: number): Promise<{ name: TagName; tag: CurrentTag }[]> {
+  const rows = await db.sql<TagRow & { name: string }>`/* tag.of_parents */
+    with recursive parents (id) as (
+      select manifest_id from manifest_child where child_id = ${manifestId}
+      union
+      select c.manifest_id from manifest_child c join parents p on c.child_id = p.id
+    )
+    select t.id, t.name, t.manifest_id, t.start_ms, t.expires_ms, t.immutable, t.immutability_lifted
+    from parents p join tag t on t.manifest_id = p.id
+    where t.end_ms is null and t.hidden = false`;
   return rows.map((row) => ({ name: row.name as TagName, tag: decodeTag(row) }));
 }
 
@@ -81,5 +126,6 @@ function decodeTag(row: TagRow): CurrentTag {
     startMs: toNumber(row.start_ms),
     expiresMs: row.expires_ms === null ? undefined : toNumber(row.expires_ms),
     immutable: toBoolean(row.immutable),
+    immutabilityLifted: toBoolean(row.immutability_lifted),
   };
 }

@@ -1,0 +1,226 @@
+/**
+ * Counts pulls and pushes beside the answers: a pull adds to a map, and every few seconds the sums go to the database in
+ * one small transaction. A crash loses some seconds of counts, which nobody was promised. Reading them: `statistics.ts`.
+ */
+
+import type { Database, Tx } from "../../db/db.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { errorFields, type Logger } from "../../observe/logger.ts";
+import type { Digest } from "../../oci/digest.ts";
+import type { Reference } from "../../oci/reference.ts";
+
+/** From the first count to its place in the database. */
+const FLUSH_MS = 3_000;
+/** Rows in one transaction: on SQLite other writers wait some ten milliseconds for it. */
+const ROWS_MAX = 1_000;
+/** Different tags and manifests waiting at once. Past it only those that are waiting are counted: some megabytes at most. */
+const WAITING_MAX = 50_000;
+const DAY_MS = 86_400_000;
+
+interface TagCount {
+  readonly repositoryId: number;
+  readonly tag: string;
+  count: number;
+  lastMs: number;
+  digest: Digest;
+}
+
+interface ManifestCount {
+  readonly repositoryId: number;
+  readonly digest: Digest;
+  count: number;
+  lastMs: number;
+}
+
+interface ActionCount {
+  readonly repositoryId: number;
+  readonly day: number;
+  count: number;
+}
+
+/** Counts that wait, by a key that names their row. */
+class Waiting {
+  readonly tags = new Map<string, TagCount>();
+  readonly manifests = new Map<string, ManifestCount>();
+  readonly actions = new Map<string, ActionCount>();
+
+  get size(): number {
+    return this.tags.size + this.manifests.size + this.actions.size;
+  }
+
+  tag(key: string, add: TagCount): boolean {
+    const known = this.tags.get(key);
+    if (!known) return this.#insert(this.tags, key, add);
+    known.count += add.count;
+    if (add.lastMs >= known.lastMs) {
+      known.lastMs = add.lastMs;
+      known.digest = add.digest;
+    }
+    return true;
+  }
+
+  manifest(key: string, add: ManifestCount): boolean {
+    const known = this.manifests.get(key);
+    if (!known) return this.#insert(this.manifests, key, add);
+    known.count += add.count;
+    known.lastMs = Math.max(known.lastMs, add.lastMs);
+    return true;
+  }
+
+  action(key: string, add: ActionCount): boolean {
+    const known = this.actions.get(key);
+    if (!known) return this.#insert(this.actions, key, add);
+    known.count += add.count;
+    return true;
+  }
+
+  #insert<T>(map: Map<string, T>, key: string, value: T): boolean {
+    if (this.size >= WAITING_MAX) return false;
+    map.set(key, value);
+    return true;
+  }
+}
+
+export interface PullCounterOptions {
+  db: Database;
+  clock: Clock;
+  log: Logger;
+}
+
+export class PullCounter {
+  readonly #options: PullCounterOptions;
+  #waiting = new Waiting();
+  #lost = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #flushing: Promise<void> = Promise.resolve();
+  #stopped = false;
+
+  constructor(options: PullCounterOptions) {
+    this.#options = options;
+  }
+
+  /** A manifest was handed out: by tag it counts for the tag and the manifest, by digest for the manifest. */
+  note(repositoryId: number, reference: Reference, digest: Digest): void {
+    const lastMs = this.#options.clock.nowMs();
+    const waiting = this.#waiting;
+    const isKept = waiting.manifest(`${repositoryId} ${digest}`, { repositoryId, digest, count: 1, lastMs });
+    if (reference.kind === "tag") {
+      const { tag } = reference;
+      waiting.tag(`${repositoryId} ${tag}`, { repositoryId, tag, digest, count: 1, lastMs });
+    }
+    if (!isKept) this.#lost++;
+    this.#noteAction(repositoryId, lastMs);
+  }
+
+  /** A tag was pushed: that counts for the repository's activity. */
+  notePush(repositoryId: number): void {
+    this.#noteAction(repositoryId, this.#options.clock.nowMs());
+  }
+
+  /** Writes what waits, after what is being written. What cannot be written waits on; it never throws. */
+  flush(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#flushing = this.#flushing.then(() => this.#writeAll());
+    return this.#flushing;
+  }
+
+  /** Writes what waits and takes no more. */
+  async stop(): Promise<void> {
+    await this.flush();
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  #noteAction(repositoryId: number, nowMs: number): void {
+    const day = Math.floor(nowMs / DAY_MS);
+    this.#waiting.action(`${repositoryId} ${day}`, { repositoryId, day, count: 1 });
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#timer !== undefined || this.#stopped) return;
+    this.#timer = setTimeout(() => void this.flush(), FLUSH_MS);
+    // Counting keeps nobody from ending.
+    this.#timer.unref?.();
+  }
+
+  async #writeAll(): Promise<void> {
+    const { db, log } = this.#options;
+    const batch = this.#waiting;
+    if (batch.size === 0) return;
+    this.#waiting = new Waiting();
+    if (this.#lost > 0)
+      log.warn("pulls of too many different images at once: some were not counted", { lost: this.#lost });
+    this.#lost = 0;
+    // In one order everywhere, so that instances that write the same rows wait for each other and do not lock up.
+    const writes = [
+      ...sorted(batch.manifests).map((entry) => ({ ...entry, write: (tx: Tx) => addManifest(tx, entry.value) })),
+      ...sorted(batch.tags).map((entry) => ({ ...entry, write: (tx: Tx) => addTag(tx, entry.value) })),
+      ...sorted(batch.actions).map((entry) => ({ ...entry, write: (tx: Tx) => addAction(tx, entry.value) })),
+    ];
+    for (let start = 0; start < writes.length; start += ROWS_MAX) {
+      const part = writes.slice(start, start + ROWS_MAX);
+      try {
+        await db.tx(
+          async (tx) => {
+            for (const { write } of part) await write(tx);
+          },
+          { durable: false },
+        );
+        for (const { map, key } of part) map.delete(key);
+      } catch (error) {
+        log.warn("cannot write the numbers of pulls; they are kept for later", errorFields(error));
+        break;
+      }
+    }
+    if (batch.size > 0) this.#takeBack(batch);
+  }
+
+  #takeBack(batch: Waiting): void {
+    for (const [key, value] of batch.manifests) this.#waiting.manifest(key, value);
+    for (const [key, value] of batch.tags) this.#waiting.tag(key, value);
+    for (const [key, value] of batch.actions) this.#waiting.action(key, value);
+    this.#schedule();
+  }
+}
+
+function sorted<T>(map: Map<string, T>): { map: Map<string, unknown>; key: string; value: T }[] {
+  const keys = [...map.keys()].sort();
+  return keys.map((key) => ({ map, key, value: map.get(key) as T }));
+}
+
+/** A repository that was removed meanwhile gets no row: the select finds none. */
+async function addTag(tx: Tx, add: TagCount): Promise<void> {
+  await tx.sql`/* pullstats.tag */
+    insert into tag_pull (repository_id, tag_name, pull_count, last_pull_ms, last_manifest_digest)
+    select id, cast(${add.tag} as text), cast(${add.count} as bigint), cast(${add.lastMs} as bigint),
+           cast(${add.digest} as text)
+    from repository where id = ${add.repositoryId}
+    on conflict (repository_id, tag_name) do update set
+      pull_count = tag_pull.pull_count + excluded.pull_count,
+      last_manifest_digest = case when excluded.last_pull_ms >= tag_pull.last_pull_ms
+        then excluded.last_manifest_digest else tag_pull.last_manifest_digest end,
+      last_pull_ms = case when excluded.last_pull_ms >= tag_pull.last_pull_ms
+        then excluded.last_pull_ms else tag_pull.last_pull_ms end`;
+}
+
+async function addManifest(tx: Tx, add: ManifestCount): Promise<void> {
+  await tx.sql`/* pullstats.manifest */
+    insert into manifest_pull (repository_id, manifest_digest, pull_count, last_pull_ms)
+    select id, cast(${add.digest} as text), cast(${add.count} as bigint), cast(${add.lastMs} as bigint)
+    from repository where id = ${add.repositoryId}
+    on conflict (repository_id, manifest_digest) do update set
+      pull_count = manifest_pull.pull_count + excluded.pull_count,
+      last_pull_ms = case when excluded.last_pull_ms >= manifest_pull.last_pull_ms
+        then excluded.last_pull_ms else manifest_pull.last_pull_ms end`;
+}
+
+async function addAction(tx: Tx, add: ActionCount): Promise<void> {
+  await tx.sql`/* pullstats.action */
+    insert into repository_action_count (repository_id, day, action_count)
+    select id, cast(${add.day} as integer), cast(${add.count} as bigint)
+    from repository where id = ${add.repositoryId}
+    on conflict (repository_id, day) do update set
+      action_count = repository_action_count.action_count + excluded.action_count`;
+}
