@@ -3,11 +3,13 @@
  * Addresses, TLS and stopping are here too; what the routes do is not.
  */
 
-import { Hono } from "hono";
+import { type Context, Hono } from "hono";
 import type { App } from "../app.ts";
 import type { TlsFiles } from "../config/files.ts";
 import { Health } from "../domain/health/health.ts";
 import { TokenVerifier } from "../domain/token/token.ts";
+import { corsHeaders } from "./api/cors.ts";
+import { renderApiError } from "./api/errors.ts";
 import { createApiRouter } from "./api/router.ts";
 import { apiRoutes } from "./api/routes.ts";
 import { userInitializeRoute } from "./api/user-initialize.ts";
@@ -16,6 +18,9 @@ import { type Client, type ServerEnv, splitUrl } from "./context.ts";
 import { healthRoute } from "./health.ts";
 import { createAccessLog } from "./middleware/access-log.ts";
 import type { Forwarding } from "./middleware/client-address.ts";
+import { createRateLimiter, type RateLimiter } from "./middleware/rate-limit.ts";
+import { baseUrl } from "./registry/challenge.ts";
+import { toRegistryError } from "./registry/errors.ts";
 import { createRegistryRouter } from "./registry/router.ts";
 
 /** A request id from a proxy in front is kept when it cannot do harm in a log. */
@@ -25,7 +30,8 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 export function createHttp(app: App): Hono<ServerEnv> {
   const http = new Hono<ServerEnv>({ getPath: (request) => splitUrl(request.url).path });
   const note = createAccessLog(app);
-  const registry = createRegistryRouter(app, new TokenVerifier());
+  const limiter = createRateLimiter(app);
+  const registry = createRegistryRouter(app, new TokenVerifier(), limiter);
   const health = new Health(app);
   // Unlike every other process and start, and cheap to count up.
   const idPrefix = crypto.randomUUID().slice(0, 13);
@@ -80,6 +86,7 @@ export function createHttp(app: App): Hono<ServerEnv> {
       ? c.json({ keys: await app.tokenKeys.publicKeys() })
       : c.notFound();
   });
+  if (limiter) http.use("/api/*", async (c, next) => refusedByLimit(app, limiter, c) ?? (await next()));
   http.post("/api/v1/user/initialize", async (c) => {
     c.set("route", "user_initialize");
     return (await userInitializeRoute(app, c.req.raw)) ?? c.notFound();
@@ -99,6 +106,22 @@ export function createHttp(app: App): Hono<ServerEnv> {
   http.get("/", (c) => c.text("Berth: an OCI container registry. Images are at /v2/, health at /health/instance.\n"));
   http.notFound((c) => c.json({ message: "there is nothing at this path", path: c.req.path.slice(0, 255) }, 404));
   return http;
+}
+
+/** The 429 of a client that asks /api too often, undefined for others. */
+function refusedByLimit(app: App, limiter: RateLimiter, c: Context<ServerEnv>): Response | undefined {
+  const request = c.req.raw;
+  try {
+    limiter.requireApi(request, c.env);
+    return undefined;
+  } catch (thrown) {
+    c.set("route", "api");
+    const base = baseUrl(app.config, request, c.env);
+    const response = renderApiError(toRegistryError(thrown), base);
+    // Else a page of another origin could not read why it was refused.
+    for (const [key, value] of corsHeaders(app.config, request, base)) response.headers.set(key, value);
+    return response;
+  }
 }
 
 export interface ListenOptions {

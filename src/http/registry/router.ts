@@ -16,6 +16,7 @@ import { parseV2Path, type V2Route } from "../../oci/path.ts";
 import { callerOf } from "../auth/caller.ts";
 import { tokenRoute } from "../auth/token-route.ts";
 import { type Client, requestOrigin, splitUrl } from "../context.ts";
+import type { RateLimiter } from "../middleware/rate-limit.ts";
 import { audienceOf, challengeOf } from "./challenge.ts";
 import { renderRegistryError, toRegistryError } from "./errors.ts";
 import {
@@ -48,6 +49,7 @@ export interface RegistryAnswer {
 export function createRegistryRouter(
   app: App,
   verifier: TokenVerifier,
+  limiter?: RateLimiter,
 ): (input: RegistryRequest) => Promise<RegistryAnswer> {
   const table = buildRoutes();
 
@@ -60,6 +62,7 @@ export function createRegistryRouter(
     const origin = () => requestOrigin(request, input.client);
     try {
       route = parseV2Path(path);
+      limiter?.requireV2(request, input.client, route);
       const context = {
         app,
         request,
