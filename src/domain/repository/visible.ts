@@ -87,7 +87,8 @@ export function visiblePaths(db: Db, reader: Reader, query: VisibleQuery): SqlQu
   if (principal) {
     const byRole = sql`select r.path from repository_permission p join repository r on r.id = p.repository_id
       where p.account_id = ${principal.accountId} and ${inRange} order by r.path limit ${limit}`;
-    const byTeam = sql`select r.path from team_member m
+    // Several teams may give the same repository: each is one row of the page.
+    const byTeam = sql`select distinct r.path from team_member m
       join repository_permission p on p.team_id = m.team_id
       join repository r on r.id = p.repository_id
       where m.account_id = ${principal.accountId} and ${inRange} order by r.path limit ${limit}`;
