@@ -1,7 +1,7 @@
 /** Builds an App from a loaded config: the only place that picks implementations. Called by cli/ and workers. */
 
 import type { App } from "./app.ts";
-import { createMailer } from "./clients/smtp.ts";
+import { createMailer, type Mailer } from "./clients/smtp.ts";
 import { isPostgres } from "./config/db-uri.ts";
 import { type Config, ConfigError, type LoadedConfig } from "./config/load.ts";
 import type { Database } from "./db/db.ts";
@@ -71,7 +71,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
       metrics,
       clock,
       secrets,
-      mailer: createMailer({ config, extraCaPaths: loaded.extraCaPaths, log }),
+      mailer: bootMailer(loaded, log),
       secretKey,
       pageTokens: createSecretBox(config.PAGE_TOKEN_KEY ?? secretKey),
       lookup: new Lookup({ db, config, clock, onAnswer: (type) => metrics.countLookup([type]) }),
@@ -108,6 +108,11 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
 export function bootDatabase(config: Config, log: Logger): Promise<Database> {
   const args = config.DB_CONNECTION_ARGS;
   return openDatabase({ uri: config.DB_URI, ...(isPostgres(config.DB_URI) ? { connectionArgs: args } : {}), log });
+}
+
+/** A mailer for the config's server; it connects when there is something to send. `timeoutMs` bounds one mail. */
+export function bootMailer({ config, extraCaPaths }: LoadedConfig, log: Logger, timeoutMs?: number): Mailer {
+  return createMailer({ config, extraCaPaths, log, ...(timeoutMs === undefined ? {} : { timeoutMs }) });
 }
 
 /** Opens every engine that DISTRIBUTED_STORAGE_CONFIG names. */

@@ -1,6 +1,7 @@
 /** `berth check`: is the config right, and can everything it names be reached? Lists all that is wrong, not the first. */
 
-import { bootDatabase, bootLogger, bootStorage } from "../boot.ts";
+import { bootDatabase, bootLogger, bootMailer, bootStorage } from "../boot.ts";
+import type { Mailer } from "../clients/smtp.ts";
 import type { Config, LoadedConfig } from "../config/load.ts";
 import { schemaVersion } from "../db/migrate.ts";
 import { EXIT, type Invocation } from "./invocation.ts";
@@ -9,6 +10,7 @@ import { loadFor } from "./load.ts";
 
 const PING_TIMEOUT_MS = 5000;
 const HEALTH_TIMEOUT_MS = 5000;
+const MAIL_TIMEOUT_MS = 5000;
 
 /**
  * 0 when all is well, 69 when a service cannot be reached; a wrong config ends with 78 before that.
@@ -22,9 +24,11 @@ export async function check(invocation: Invocation): Promise<number> {
   const { config, warnings } = loaded;
   for (const warning of warnings) process.stdout.write(`warning  ${warning}\n`);
   process.stdout.write("ok       config\n");
+  const mailer = bootMailer(loaded, bootLogger(config), MAIL_TIMEOUT_MS);
   const results = [
     await probe("database", () => checkDatabase(config)),
     await probe("storage", () => checkStorage(config)),
+    ...(mailer.isOn ? [await probe("mail", () => checkMail(config, mailer))] : []),
   ];
   return results.every(Boolean) ? EXIT.ok : EXIT.unavailable;
 }
@@ -66,4 +70,12 @@ async function checkStorage(config: Config): Promise<string> {
   const storage = await bootStorage(config);
   await storage.check();
   return `${Object.keys(config.DISTRIBUTED_STORAGE_CONFIG).join(", ")} can be read and written`;
+}
+
+async function checkMail(config: Config, mailer: Mailer): Promise<string> {
+  const where = `${config.MAIL_SERVER} port ${config.MAIL_PORT}`;
+  await mailer.check().catch((cause: unknown) => {
+    throw new Error(`${where} takes no mail from us`, { cause });
+  });
+  return `${where} would take mail from us`;
 }

@@ -27,6 +27,8 @@ export interface Mailer {
   send(mail: Mail): Promise<void>;
   /** Begins to send and returns at once: for notices whose failure is the log's business alone, and not the caller's. */
   sendLater(mail: Mail): void;
+  /** Connects and logs in as for a mail, without sending one. Throws what went wrong, in the mail server's words. */
+  check(): Promise<void>;
   /** Waits for what is under way: at most SEND_TIMEOUT_MS. */
   close(): Promise<void>;
 }
@@ -118,6 +120,10 @@ export function createMailer(options: MailerOptions): Mailer {
         .finally(() => underWay.delete(sending));
       underWay.add(sending);
     },
+    async check() {
+      transport ??= openTransport(options);
+      await (await transport).verify();
+    },
     async close() {
       await Promise.all(underWay);
     },
@@ -126,7 +132,8 @@ export function createMailer(options: MailerOptions): Mailer {
 
 type Transport = Awaited<ReturnType<typeof openTransport>>;
 
-async function openTransport({ config, extraCaPaths, implicitTlsPort = IMPLICIT_TLS_PORT }: MailerOptions) {
+async function openTransport(options: MailerOptions) {
+  const { config, extraCaPaths, implicitTlsPort = IMPLICIT_TLS_PORT, timeoutMs = SEND_TIMEOUT_MS } = options;
   const { createTransport } = await import("nodemailer");
   const isImplicit = config.MAIL_PORT === implicitTlsPort;
   return createTransport({
@@ -141,10 +148,10 @@ async function openTransport({ config, extraCaPaths, implicitTlsPort = IMPLICIT_
       extraCaPaths.length === 0
         ? {}
         : { ca: [...rootCertificates, ...extraCaPaths.map((path) => readFileSync(path, "utf8"))] },
-    connectionTimeout: SEND_TIMEOUT_MS,
-    greetingTimeout: SEND_TIMEOUT_MS,
-    socketTimeout: SEND_TIMEOUT_MS,
-    dnsTimeout: SEND_TIMEOUT_MS,
+    connectionTimeout: timeoutMs,
+    greetingTimeout: timeoutMs,
+    socketTimeout: timeoutMs,
+    dnsTimeout: timeoutMs,
     // A mail is what we composed: nothing in it is ever read from a file or fetched.
     disableFileAccess: true,
     disableUrlAccess: true,

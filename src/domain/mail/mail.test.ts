@@ -24,6 +24,7 @@ async function written(write: (app: Parameters<typeof mails.sendConfirmation>[0]
       isOn: true,
       send: async (mail) => void sent.push({ mail, isAwaited: true }),
       sendLater: (mail) => void sent.push({ mail, isAwaited: false }),
+      check: async () => undefined,
       close: async () => undefined,
     },
   });
