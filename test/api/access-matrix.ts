@@ -215,4 +215,7 @@ function scopeCovers(right: Right, caller: CallerCase): boolean {
 /** One row for each route: its right. Parts of a path other than these two are written `{}`. */
 export const MATRIX: Record<string, Right> = {
   "GET /error/{}": "any",
+  "POST /signin": "any",
+  "POST /signin/verify": "user:admin",
+  "POST /signout": "any",
 };

@@ -9,7 +9,7 @@ import { toBoolean, toNumber } from "../../db/decode.ts";
 import { isUniqueViolation } from "../../db/violation.ts";
 import { RegistryError } from "../../errors.ts";
 import { parseEmail, parseUsername } from "../../oci/names.ts";
-import type { Principal } from "../access/actor.ts";
+import { ANONYMOUS, type Caller, type Principal } from "../access/actor.ts";
 
 export type AccountKind = "user" | "organization" | "robot";
 
@@ -19,12 +19,16 @@ export interface Account {
   readonly kind: AccountKind;
   readonly username: string;
   readonly ownerId: number | undefined;
+  /** Whose robot it is; undefined for users and organizations. */
+  readonly ownerKind: "user" | "organization" | undefined;
   readonly email: string | undefined;
+  /** The e-mail address was confirmed, or never had to be. Where mail is on, nobody else can log in. */
+  readonly verified: boolean;
   readonly passwordHash: string | undefined;
   readonly tokenEncrypted: string | undefined;
   /** Of the account itself; for robots, of the owner too. */
   readonly enabled: boolean;
-  /** Made one through the API; who is one by the config too is what `isSuperuser` says. */
+  /** Made a superuser through the API (of a robot: its owner); who is one by the config too, `isSuperuser` says. */
   readonly promoted: boolean;
   readonly failedLogins: number;
   readonly lastFailedLoginMs: number | undefined;
@@ -38,7 +42,9 @@ interface AccountRow {
   kind: AccountKind;
   username: string;
   owner_id: number | null;
+  owner_kind: "user" | "organization" | null;
   email: string | null;
+  verified: unknown;
   password_hash: string | null;
   token_encrypted: string | null;
   enabled: unknown;
@@ -51,9 +57,10 @@ interface AccountRow {
 }
 
 const selectAccount = (db: Db) => db.sql`
-  select a.id, a.uuid, a.kind, a.username, a.owner_id, a.email, a.password_hash, a.token_encrypted, a.enabled,
-         coalesce(o.enabled, true) as owner_enabled, a.superuser, a.failed_logins, a.last_failed_login_ms,
-         a.last_accessed_ms, a.created_ms
+  select a.id, a.uuid, a.kind, a.username, a.owner_id, o.kind as owner_kind, a.email, a.verified, a.password_hash,
+         a.token_encrypted, a.enabled, coalesce(o.enabled, true) as owner_enabled,
+         coalesce(o.superuser, a.superuser) as superuser, a.failed_logins,
+         a.last_failed_login_ms, a.last_accessed_ms, a.created_ms
   from account a left join account o on o.id = a.owner_id`;
 
 /** Finds a living account by its username, undefined when there is none. */
@@ -95,6 +102,8 @@ export interface NewAccount {
   username: string;
   ownerId?: number;
   email?: string;
+  /** False for a user who has yet to confirm the address; true by default. */
+  verified?: boolean;
   passwordHash?: string;
   tokenEncrypted?: string;
   description?: string;
@@ -110,7 +119,8 @@ export async function insertAccount(tx: Tx, account: NewAccount): Promise<number
       insert into account (uuid, kind, username, owner_id, email, password_hash, token_encrypted, verified, description,
                            tag_expiration_s, created_ms)
       values (${crypto.randomUUID()}, ${account.kind}, ${account.username}, ${account.ownerId ?? null},
-              ${account.email ?? null}, ${account.passwordHash ?? null}, ${account.tokenEncrypted ?? null}, true,
+              ${account.email ?? null}, ${account.passwordHash ?? null}, ${account.tokenEncrypted ?? null},
+              ${account.verified ?? true},
               ${account.description ?? ""}, ${account.tagExpirationSeconds}, ${account.nowMs})
       returning id`;
     if (!row) throw new Error("insert into account returned no row");
@@ -135,6 +145,8 @@ export interface NewUser {
   /** Undefined makes a user that cannot log in with a password. */
   passwordHash: string | undefined;
   email?: string | undefined;
+  /** False for one who has yet to confirm the address; true by default. */
+  verified?: boolean;
 }
 
 /** Makes a user. Throws `name_invalid` or `invalid_request` in Quay's words. */
@@ -150,6 +162,7 @@ export async function createUser(
     username,
     ...(user.email === undefined ? {} : { email: user.email }),
     ...(user.passwordHash === undefined ? {} : { passwordHash: user.passwordHash }),
+    ...(user.verified === undefined ? {} : { verified: user.verified }),
     ...facts,
   });
 }
@@ -197,13 +210,25 @@ export function toPrincipal(config: Config, account: Account): Principal | undef
     ownerId: account.ownerId,
     superuser,
     globalReadonly: isUser && config.GLOBAL_READONLY_SUPER_USERS.includes(account.username),
-    restricted: config.FEATURE_RESTRICTED_USERS && !superuser && !isWhitelisted(config, account),
+    restricted: config.FEATURE_RESTRICTED_USERS && isRestricted(config, account),
   };
 }
 
-function isWhitelisted(config: Config, account: Account): boolean {
-  const owner = account.username.split("+")[0] ?? account.username;
-  return config.RESTRICTED_USERS_WHITELIST?.includes(owner) ?? false;
+/** The account as the doer of what it does without a log-in: signing up, or bringing a code from a mail. */
+export function callerFor(config: Config, account: Account): Caller {
+  return { ...ANONYMOUS, principal: toPrincipal(config, account) };
+}
+
+/**
+ * A user's robots count as the user, unless RESTRICTED_USER_INCLUDE_ROBOTS says that they do not; those of organizations are
+ * nobody's. Source: quay-behaviour reference, section 3.
+ */
+function isRestricted(config: Config, account: Account): boolean {
+  const isRobot = account.kind === "robot";
+  if (isRobot && (account.ownerKind !== "user" || !config.RESTRICTED_USER_INCLUDE_ROBOTS)) return false;
+  const user = account.username.split("+")[0] ?? account.username;
+  if (config.FEATURE_SUPER_USERS && (account.promoted || config.SUPER_USERS.includes(user))) return false;
+  return !(config.RESTRICTED_USERS_WHITELIST?.includes(user) ?? false);
 }
 
 function decodeAccount(row: AccountRow): Account {
@@ -213,7 +238,9 @@ function decodeAccount(row: AccountRow): Account {
     kind: row.kind,
     username: row.username,
     ownerId: row.owner_id === null ? undefined : toNumber(row.owner_id),
+    ownerKind: row.owner_kind ?? undefined,
     email: row.email ?? undefined,
+    verified: toBoolean(row.verified),
     passwordHash: row.password_hash ?? undefined,
     tokenEncrypted: row.token_encrypted ?? undefined,
     enabled: toBoolean(row.enabled) && toBoolean(row.owner_enabled),

@@ -4,10 +4,15 @@
  */
 
 import type { App } from "../../app.ts";
+import type { Config } from "../../config/schema.ts";
 import { RegistryError } from "../../errors.ts";
+import { isMailing } from "../mail/mailing.ts";
 import { type Account, findAccount, findUserByEmail } from "./account.ts";
 
 export type PasswordApp = Pick<App, "db" | "clock" | "passwords" | "logins">;
+
+/** Wrong passwords in a row. */
+export type Failures = Pick<Account, "failedLogins" | "lastFailedLoginMs">;
 
 const NAME_CHARS_MAX = 511;
 const SECRET_CHARS_MAX = 4096;
@@ -29,17 +34,11 @@ export async function checkPassword(app: PasswordApp, name: string, password: st
 /** The same for one who already holds the name's turn (`LoginCache.checks`). */
 export async function checkInTurn(app: PasswordApp, name: string, password: string): Promise<Account> {
   const account = await findByLogin(app, name);
-  if (account?.kind !== "user" || account.passwordHash === undefined) {
-    await app.passwords.verifyNothing(password);
-    throw wrongPassword();
-  }
+  const hash = account?.kind === "user" ? account.passwordHash : undefined;
+  if (!account || hash === undefined) return refuseStranger(app, name, password);
   requireNotLockedOut(account, app.clock.nowMs());
-  if (!(await app.passwords.verify(password, account.passwordHash))) {
-    await app.db.tx(async (tx) => {
-      await tx.sql`/* login.failed */
-        update account set failed_logins = failed_logins + 1, last_failed_login_ms = ${app.clock.nowMs()}
-        where id = ${account.id}`;
-    });
+  if (!(await app.passwords.verify(password, hash))) {
+    await countFailure(app, account.id);
     throw wrongPassword();
   }
   if (!account.enabled) throw accountDisabled();
@@ -49,6 +48,50 @@ export async function checkInTurn(app: PasswordApp, name: string, password: stri
     });
   }
   return account;
+}
+
+/**
+ * Who nobody is, or has no password: the same answers after the same work as for a user, lock-out included, so that neither
+ * text nor time tells who exists.
+ */
+async function refuseStranger(app: PasswordApp, name: string, password: string): Promise<never> {
+  const key = app.logins.key(name, "");
+  const before = app.logins.strangers.get(key);
+  if (before) requireNotLockedOut(before, app.clock.nowMs());
+  await app.passwords.verifyNothing(password);
+  await countFailure(app, NOBODY_ID);
+  app.logins.strangers.set(key, {
+    failedLogins: (before?.failedLogins ?? 0) + 1,
+    lastFailedLoginMs: app.clock.nowMs(),
+  });
+  throw wrongPassword();
+}
+
+/** No account has this id: the statement runs and changes nothing. */
+const NOBODY_ID = 0;
+
+async function countFailure(app: PasswordApp, accountId: number): Promise<void> {
+  await app.db.tx(
+    async (tx) => {
+      await tx.sql`/* login.failed */
+        update account set failed_logins = failed_logins + 1, last_failed_login_ms = ${app.clock.nowMs()}
+        where id = ${accountId}`;
+    },
+    // A counter that a power cut sets back by one does no harm; waiting for the disk would tell users from strangers.
+    { durable: false },
+  );
+}
+
+/** True for a user who has yet to confirm the address of the account, where mails to do so can be sent. */
+export function needsVerification(config: Config, account: Pick<Account, "verified">): boolean {
+  return !account.verified && isMailing(config);
+}
+
+/** What command line clients are told then. */
+export function unverified(): RegistryError {
+  return new RegistryError("unauthorized", {
+    message: "The e-mail address of this user has not been confirmed yet. Please open the link in the mail we sent.",
+  });
 }
 
 /** By user name or e-mail address. Nobody has a name with control characters, and PostgreSQL refuses to look for NUL. */
@@ -61,10 +104,10 @@ async function findByLogin(app: PasswordApp, name: string): Promise<Account | un
 const LOCKOUT_EXPONENT_MAX = 20;
 
 /** Next try at last failure + 0.5·(2^n − 1) s. Source: quay-behaviour reference, section 2. */
-function requireNotLockedOut(account: Account, nowMs: number): void {
-  if (account.failedLogins === 0 || account.lastFailedLoginMs === undefined) return;
-  const exponent = Math.min(account.failedLogins, LOCKOUT_EXPONENT_MAX);
-  const waitMs = account.lastFailedLoginMs + 500 * (2 ** exponent - 1) - nowMs;
+function requireNotLockedOut(failures: Failures, nowMs: number): void {
+  if (failures.failedLogins === 0 || failures.lastFailedLoginMs === undefined) return;
+  const exponent = Math.min(failures.failedLogins, LOCKOUT_EXPONENT_MAX);
+  const waitMs = failures.lastFailedLoginMs + 500 * (2 ** exponent - 1) - nowMs;
   if (waitMs <= 0) return;
   throw new RegistryError("too_many_logins", {
     message: "Too many login attempts. \nPlease reset your Quay password and try again.",

@@ -17,7 +17,15 @@ import { type KnownLogin, type Login, resumeLogin } from "../credential/log-in.t
 import { checkOauthToken, OAUTH_USERNAME } from "../oauth/bearer.ts";
 import { checkFederatedToken, isFederatedToken } from "../robot/federated-token.ts";
 import { findAccount, toPrincipal } from "./account.ts";
-import { accountDisabled, checkInTurn, isOversized, wrongPassword } from "./check-password.ts";
+import {
+  accountDisabled,
+  checkInTurn,
+  type Failures,
+  isOversized,
+  needsVerification,
+  unverified,
+  wrongPassword,
+} from "./check-password.ts";
 
 type LoginApp = Pick<
   App,
@@ -45,6 +53,8 @@ export class LoginCache {
   /** One check at a time for a name: a thousand guesses sent at once are counted one by one. */
   readonly checks = new KeyedMutex();
   readonly lastAccess = new LastAccess();
+  /** Wrong passwords under names that nobody has, so that these lock out as others do. */
+  readonly strangers = new Lru<string, Failures>(KNOWN_MAX);
 
   key(username: string, secret: string): string {
     return new Bun.CryptoHasher("sha256", this.#key).update(`${username.length}:${username}${secret}`).digest("base64");
@@ -135,6 +145,7 @@ async function checkUser(app: LoginApp, name: string, secret: string): Promise<C
     throw new RegistryError("unauthorized", { message });
   }
   const account = await checkInTurn(app, name, decrypted ?? secret);
+  if (needsVerification(app.config, account)) throw unverified();
   const principal = toPrincipal(app.config, account);
   if (!principal) throw accountDisabled();
   const credential = { kind: "password" } as const;

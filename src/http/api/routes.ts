@@ -7,7 +7,14 @@ import { appTokenRoutes } from "./app-token.ts";
 import { errorRoutes } from "./error-type.ts";
 import { oauthApplicationRoutes } from "./oauth-application.ts";
 import { oauthAuthorizationRoutes } from "./oauth-authorization.ts";
+import { organizationRoutes } from "./organization.ts";
+import { organizationMemberRoutes } from "./organization-member.ts";
+import { prototypeRoutes } from "./prototype.ts";
+import { robotRoutes } from "./robot.ts";
 import type { ApiRoute } from "./route.ts";
+import { sessionRoutes } from "./session.ts";
+import { teamRoutes } from "./team.ts";
+import { teamInviteRoutes } from "./team-invite.ts";
 
 /** All routes. Throws when one declares no need. */
 export function apiRoutes(): readonly ApiRoute[] {
@@ -16,6 +23,13 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...appTokenRoutes,
     ...oauthApplicationRoutes,
     ...oauthAuthorizationRoutes,
+    ...sessionRoutes,
+    ...organizationRoutes,
+    ...organizationMemberRoutes,
+    ...prototypeRoutes,
+    ...robotRoutes,
+    ...teamRoutes,
+    ...teamInviteRoutes,
   ];
   for (const { method, path, needs } of routes) {
     if (!isDeclared(needs)) throw new Error(`route ${method} ${path} does not declare what it needs of its caller`);
