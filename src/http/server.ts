@@ -19,6 +19,7 @@ import { healthRoute } from "./health.ts";
 import { createAccessLog } from "./middleware/access-log.ts";
 import type { Forwarding } from "./middleware/client-address.ts";
 import { createRateLimiter, type RateLimiter } from "./middleware/rate-limit.ts";
+import { answerOauth } from "./oauth/router.ts";
 import { baseUrl } from "./registry/challenge.ts";
 import { toRegistryError } from "./registry/errors.ts";
 import { createRegistryRouter } from "./registry/router.ts";
@@ -102,6 +103,16 @@ export function createHttp(app: App): Hono<ServerEnv> {
     c.set("username", username);
     return response;
   });
+  // The page that shows tokens may stand elsewhere (LOCAL_OAUTH_HANDLER).
+  for (const path of new Set(["/oauth/*", app.config.LOCAL_OAUTH_HANDLER])) {
+    http.all(path, async (c, next) => {
+      const answer = await answerOauth(app, c.req.raw, c.env);
+      if (!answer) return next();
+      c.set("route", "oauth");
+      c.set("username", answer.username);
+      return answer.response;
+    });
+  }
   http.get("/csrf_token", (c) => csrfRoute(app, c.req.raw));
   http.get("/", (c) => c.text("Berth: an OCI container registry. Images are at /v2/, health at /health/instance.\n"));
   http.notFound((c) => c.json({ message: "there is nothing at this path", path: c.req.path.slice(0, 255) }, 404));

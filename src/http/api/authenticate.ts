@@ -20,6 +20,15 @@ export interface Authenticated {
 export async function authenticate(app: App, request: Request, query: URLSearchParams): Promise<Authenticated> {
   const bearer = bearerOf(request, query);
   if (bearer !== undefined) return { caller: await findOauthCaller(app, bearer), session: undefined };
+  return findSessionCaller(app, request);
+}
+
+/** Who a browser's session says it is, whatever else the request carries; nobody's when it is over. */
+export async function authenticateSession(app: App, request: Request): Promise<Caller> {
+  return (await findSessionCaller(app, request)).caller;
+}
+
+async function findSessionCaller(app: App, request: Request): Promise<Authenticated> {
   const token = sessionTokenOf(app, request);
   if (token === undefined) return { caller: ANONYMOUS, session: undefined };
   const nowMs = app.clock.nowMs();
