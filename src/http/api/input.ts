@@ -21,18 +21,19 @@ export function schemaOf(thunk: () => z.ZodType): z.ZodType {
 
 /** Throws `invalid_request` with what is wrong in the first field that is, `request_too_large` beyond the bound. */
 export async function readInput(
-  route: Pick<ApiRoute, "query" | "body" | "bodyBytesMax">,
+  route: Pick<ApiRoute, "query" | "body" | "bodyBytesMax" | "bodyOptional">,
   request: Request,
   query: URLSearchParams,
 ): Promise<{ query: unknown; body: unknown }> {
   return {
     query: route.query && check(route.query, Object.fromEntries(query), "query parameter"),
-    body: route.body && check(route.body, await readJson(request, route.bodyBytesMax ?? BODY_BYTES_MAX), "field"),
+    body: route.body && check(route.body, await readJson(route, request), "field"),
   };
 }
 
-async function readJson(request: Request, maxBytes: number): Promise<unknown> {
-  const text = new TextDecoder().decode(await readBody(request, maxBytes));
+async function readJson(route: Pick<ApiRoute, "bodyBytesMax" | "bodyOptional">, request: Request): Promise<unknown> {
+  const text = new TextDecoder().decode(await readBody(request, route.bodyBytesMax ?? BODY_BYTES_MAX));
+  if (text.trim() === "" && route.bodyOptional) return {};
   if (text.trim() === "") throw new RegistryError("invalid_request", { message: "Missing JSON body" });
   try {
     return JSON.parse(text);

@@ -72,6 +72,8 @@ interface RouteFacts {
   readonly internal?: true;
   /** Answers nobody even when FEATURE_ANONYMOUS_ACCESS is off: signing in, recovering a password. */
   readonly anonymousOk?: true;
+  /** A request without a body is one with an empty object, as Quay takes it there. */
+  readonly bodyOptional?: true;
   /** Bytes of the largest body; 1 MiB by default. */
   readonly bodyBytesMax?: number;
   /** Strict schemas of the bodies of success, by status; null where there is none. */

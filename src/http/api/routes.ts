@@ -4,15 +4,27 @@
  */
 
 import { appTokenRoutes } from "./app-token.ts";
+import { autoprunePolicyRoutes } from "./autoprune-policy.ts";
+import { entityRoutes } from "./entity.ts";
 import { errorRoutes } from "./error-type.ts";
+import { immutabilityPolicyRoutes } from "./immutability-policy.ts";
+import { labelRoutes } from "./label.ts";
+import { manifestRoutes } from "./manifest.ts";
 import { oauthApplicationRoutes } from "./oauth-application.ts";
 import { oauthAuthorizationRoutes } from "./oauth-authorization.ts";
 import { organizationRoutes } from "./organization.ts";
 import { organizationMemberRoutes } from "./organization-member.ts";
 import { prototypeRoutes } from "./prototype.ts";
+import { repositoryRoutes } from "./repository.ts";
+import { repositoryEmailRoutes } from "./repository-email.ts";
+import { repositoryListRoutes } from "./repository-list.ts";
+import { repositoryPermissionRoutes } from "./repository-permission.ts";
 import { robotRoutes } from "./robot.ts";
 import type { ApiRoute } from "./route.ts";
+import { searchRoutes } from "./search.ts";
 import { sessionRoutes } from "./session.ts";
+import { starRoutes } from "./star.ts";
+import { tagRoutes } from "./tag.ts";
 import { teamRoutes } from "./team.ts";
 import { teamInviteRoutes } from "./team-invite.ts";
 
@@ -30,6 +42,18 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...robotRoutes,
     ...teamRoutes,
     ...teamInviteRoutes,
+    ...autoprunePolicyRoutes,
+    ...immutabilityPolicyRoutes,
+    ...labelRoutes,
+    ...manifestRoutes,
+    ...tagRoutes,
+    ...repositoryRoutes,
+    ...repositoryListRoutes,
+    ...repositoryPermissionRoutes,
+    ...repositoryEmailRoutes,
+    ...starRoutes,
+    ...searchRoutes,
+    ...entityRoutes,
   ];
   for (const { method, path, needs } of routes) {
     if (!isDeclared(needs)) throw new Error(`route ${method} ${path} does not declare what it needs of its caller`);

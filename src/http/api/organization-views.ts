@@ -1,0 +1,121 @@
+/** How organizations, teams and the people in them look in answers; schemas beside the shapes. Source: quay-api, sections 3 to 5. */
+
+import { z } from "zod";
+import type { QuotaReport } from "../../domain/quota/report.ts";
+import type { PendingInvite } from "../../domain/team/invites.ts";
+import type { TeamMember } from "../../domain/team/members.ts";
+import type { RepositoryRole } from "../../domain/team/permissions.ts";
+import type { Team } from "../../domain/team/team.ts";
+import { avatar, avatarSchema } from "./views.ts";
+
+export const roleSchema = () => z.enum(["read", "write", "admin"]);
+export const teamRoleSchema = () => z.enum(["member", "creator", "admin"]);
+
+/** A team's name and picture, as members and robots list the teams they are in. */
+export const teamBadgeSchema = () => z.strictObject({ name: z.string(), avatar: avatarSchema() });
+
+export function teamBadge(name: string) {
+  return { name, avatar: avatar("team", name) };
+}
+
+export const teamSchema = () =>
+  z.strictObject({
+    name: z.string(),
+    description: z.string(),
+    can_view: z.boolean(),
+    role: teamRoleSchema(),
+    avatar: avatarSchema(),
+    new_team: z.boolean(),
+  });
+
+export function teamView(team: Team, isNew: boolean) {
+  const { name, description, role } = team;
+  return { name, description, can_view: true, role, avatar: avatar("team", name), new_team: isNew };
+}
+
+export const memberSchema = () =>
+  z.strictObject({
+    name: z.string(),
+    kind: z.literal("user"),
+    is_robot: z.boolean(),
+    avatar: avatarSchema(),
+    invited: z.boolean(),
+  });
+
+export function memberView(member: TeamMember, invited: boolean) {
+  const { name, isRobot } = member;
+  return { name, kind: "user", is_robot: isRobot, avatar: personAvatar(member), invited };
+}
+
+export const inviteSchema = () =>
+  z.strictObject({ email: z.string(), kind: z.literal("invite"), avatar: avatarSchema(), invited: z.literal(true) });
+
+export function emailInviteView(email: string) {
+  return { email, kind: "invite", avatar: avatar("user", email, email), invited: true };
+}
+
+/** A user who was asked is shown as the member to be, an address as what it is. */
+export function inviteView({ username, email }: PendingInvite) {
+  if (username === undefined) return emailInviteView(email ?? "");
+  return memberView({ name: username, email, isRobot: false }, true);
+}
+
+export function personAvatar(person: { name: string; email: string | undefined; isRobot: boolean }) {
+  return avatar(person.isRobot ? "robot" : "user", person.name, person.email);
+}
+
+export const rolesSchema = () =>
+  z.strictObject({
+    permissions: z.array(
+      z.strictObject({
+        repository: z.strictObject({ name: z.string(), is_public: z.boolean() }),
+        role: roleSchema(),
+      }),
+    ),
+  });
+
+export function rolesView(roles: readonly RepositoryRole[]) {
+  return {
+    permissions: roles.map(({ repository, isPublic, role }) => ({
+      repository: { name: repository, is_public: isPublic },
+      role,
+    })),
+  };
+}
+
+/** The quota fields of a namespace's view; none of them without FEATURE_QUOTA_MANAGEMENT. */
+export const quotaFields = () => ({
+  quotas: z
+    .array(
+      z.strictObject({
+        id: z.number(),
+        limit_bytes: z.number(),
+        limits: z.array(z.strictObject({ id: z.number(), type: z.string(), limit_percent: z.number() })),
+      }),
+    )
+    .optional(),
+  quota_report: z
+    .strictObject({
+      quota_bytes: z.number(),
+      configured_quota: z.number().nullable(),
+      running_backfill: z.string(),
+      backfill_status: z.string(),
+    })
+    .optional(),
+});
+
+export function quotaView(report: QuotaReport) {
+  return {
+    quotas: report.quotas.map(({ id, limitBytes, limits }) => ({
+      id,
+      limit_bytes: limitBytes,
+      limits: limits.map((limit) => ({ id: limit.id, type: limit.type, limit_percent: limit.percent })),
+    })),
+    quota_report: {
+      quota_bytes: report.usedBytes,
+      configured_quota: report.configuredBytes ?? null,
+      running_backfill: report.backfillStatus,
+      backfill_status: report.backfillStatus,
+    },
+  };
+}
