@@ -12,8 +12,8 @@ export interface AccountRole {
   readonly kind: "user" | "robot";
   readonly email: string | undefined;
   readonly role: GivenRole;
-  /** In a team of the repository's organization; robots of the namespace count. */
-  readonly isMember: boolean;
+  /** In a team of the repository's organization, or a robot of it; undefined when it belongs to a user. */
+  readonly isMember: boolean | undefined;
 }
 
 interface AccountRoleRow {
@@ -22,6 +22,7 @@ interface AccountRoleRow {
   kind: "user" | "robot";
   email: string | null;
   role: GivenRole;
+  namespace_kind: "user" | "organization";
   is_member: unknown;
 }
 
@@ -33,11 +34,12 @@ export async function listAccountRoles(
 ): Promise<AccountRole[]> {
   const ofAccount = page.accountId === undefined ? db.sql`` : db.sql`and p.account_id = ${page.accountId}`;
   const rows = await db.sql<AccountRoleRow>`/* permission.accounts */
-    select a.id, a.username, a.kind, a.email, p.role,
+    select a.id, a.username, a.kind, a.email, p.role, n.kind as namespace_kind,
       case when a.owner_id = ${repository.namespaceId} or exists (
         select 1 from team t join team_member m on m.team_id = t.id
         where t.organization_id = ${repository.namespaceId} and m.account_id = a.id) then 1 else 0 end as is_member
     from repository_permission p join account a on a.id = p.account_id
+    join account n on n.id = ${repository.namespaceId}
     where p.repository_id = ${repository.id} and a.deleted_ms is null ${ofAccount}
     order by a.username limit ${page.limit}`;
   return rows.map((row) => ({
@@ -46,7 +48,7 @@ export async function listAccountRoles(
     kind: row.kind,
     email: row.email ?? undefined,
     role: row.role,
-    isMember: toBoolean(toNumber(row.is_member)),
+    isMember: row.namespace_kind === "organization" ? toBoolean(toNumber(row.is_member)) : undefined,
   }));
 }
 
