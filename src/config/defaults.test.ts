@@ -93,7 +93,6 @@ const defaults: Partial<Record<keyof Config, unknown>> = {
   GLOBAL_PROMETHEUS_STATS_FREQUENCY: 3600,
   FEATURE_BUILD_SUPPORT: true,
   SUCCESSIVE_TRIGGER_FAILURE_DISABLE_THRESHOLD: 100,
-  FEATURE_AUTO_PRUNE: false,
   ROBOTS_WHITELIST: [],
   ACTION_LOG_AUDIT_LOGIN_FAILURES: false,
   REPO_MIRROR_MAX_MANIFEST_LIST_SIZE: 10_485_760,
@@ -105,6 +104,8 @@ const defaults: Partial<Record<keyof Config, unknown>> = {
 const own: Partial<Record<keyof Config, unknown>> = {
   SERVER_HOSTNAME: undefined,
   FEATURE_LISTEN_IP_VERSION: "dual-stack",
+  FEATURE_AUTO_PRUNE: true,
+  FEATURE_IMMUTABLE_TAGS: true,
   FEATURE_SPARSE_INDEX: true,
   FEATURE_REFERRERS_API: true,
   IGNORE_UNKNOWN_MEDIATYPES: true,

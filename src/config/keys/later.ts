@@ -26,11 +26,13 @@ const autoprunePolicy = block({
 });
 
 export const laterKeys = {
-  FEATURE_AUTO_PRUNE: bool(false),
+  /** Quay: false. Berth: true, because nothing is pruned before somebody makes a policy. */
+  FEATURE_AUTO_PRUNE: bool(true),
   DEFAULT_NAMESPACE_AUTOPRUNE_POLICY: autoprunePolicy.nullable().default(null),
   NOTIFICATION_TASK_RUN_MINIMUM_INTERVAL_MINUTES: minutes(5000),
   FEATURE_IMAGE_EXPIRY_TRIGGER: bool(false),
-  FEATURE_IMMUTABLE_TAGS: bool(false),
+  /** Quay: false. Berth: true, because no tag is immutable before somebody makes it so. */
+  FEATURE_IMMUTABLE_TAGS: bool(true),
   FEATURE_IMMUTABLE_TAGS_CAN_EXPIRE: bool(false),
   ROBOTS_DISALLOW: bool(false),
   ROBOTS_WHITELIST: texts(),

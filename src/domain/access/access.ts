@@ -178,7 +178,8 @@ function writable(repository: RepositoryFacts, principal: Principal | undefined)
   return repository.state === "MIRROR" && principal !== undefined && repository.mirrorRobotId === principal.accountId;
 }
 
-function restrictedInOwnNamespace(principal: Principal | undefined, namespaceId: number): boolean {
+/** True for a restricted user, or a robot of one, in the namespace that it owns. */
+export function restrictedInOwnNamespace(principal: Principal | undefined, namespaceId: number): boolean {
   if (!principal?.restricted || principal.superuser) return false;
   return principal.accountId === namespaceId || principal.ownerId === namespaceId;
 }

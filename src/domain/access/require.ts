@@ -8,7 +8,7 @@ import { RegistryError } from "../../errors.ts";
 import type { NamespaceName, ParsedRepositoryPath } from "../../oci/names.ts";
 import { capStanding, findStanding, type OrganizationStanding, OUTSIDE } from "../organization/standing.ts";
 import { type Account, findAccount } from "../user/account.ts";
-import { decideRole, hiddenRule, type Rule } from "./access.ts";
+import { decideRole, hiddenRule, type Rule, restrictedInOwnNamespace } from "./access.ts";
 import { type Caller, hasScope, type Principal, scopesCoverRole } from "./actor.ts";
 import { findNamespaceFacts, type RepositoryFacts } from "./facts.ts";
 
@@ -59,6 +59,15 @@ export function requireNormalState(repository: RepositoryFacts): void {
   if (repository.state === "NORMAL") return;
   throw new RegistryError("repository_not_normal", {
     message: `Repository is in read only or mirror mode: ${repository.state}`,
+  });
+}
+
+/** Throws for a restricted user's own namespace: what is pushed there may not be changed either. Source: section 1.3. */
+export function requireUnrestricted(caller: Caller, repository: RepositoryFacts): void {
+  if (!restrictedInOwnNamespace(caller.principal, repository.namespaceId)) return;
+  throw new RegistryError("denied", {
+    message: "Operation not allowed on restricted user owned namespace",
+    detail: { decision: "restricted-user" },
   });
 }
 

@@ -12,6 +12,7 @@ import {
   requireOrganization,
   requireRepositoryRole,
   requireSuperuser,
+  requireUnrestricted,
 } from "../../domain/access/require.ts";
 import { pathRules } from "../../domain/blob/blob.ts";
 import { RegistryError } from "../../errors.ts";
@@ -157,7 +158,10 @@ async function requireNeeds(app: App, needs: ApiNeeds, { who, params }: Running)
   }
   const parsed = parseRepositoryPath(params.repository ?? "", pathRules(app.config));
   const repository = await requireRepositoryRole(app, caller, parsed, needs.repository);
-  if (needs.normalState) requireNormalState(repository);
+  if (needs.normalState) {
+    requireUnrestricted(caller, repository);
+    requireNormalState(repository);
+  }
   return { ...nothing, principal: caller.principal, repository };
 }
 

@@ -24,6 +24,8 @@ import type { ApiRoute } from "./route.ts";
 import { searchRoutes } from "./search.ts";
 import { sessionRoutes } from "./session.ts";
 import { starRoutes } from "./star.ts";
+import { superuserOrganizationRoutes } from "./superuser-organization.ts";
+import { superuserUserRoutes } from "./superuser-user.ts";
 import { tagRoutes } from "./tag.ts";
 import { teamRoutes } from "./team.ts";
 import { teamInviteRoutes } from "./team-invite.ts";
@@ -54,6 +56,8 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...starRoutes,
     ...searchRoutes,
     ...entityRoutes,
+    ...superuserUserRoutes,
+    ...superuserOrganizationRoutes,
   ];
   for (const { method, path, needs } of routes) {
     if (!isDeclared(needs)) throw new Error(`route ${method} ${path} does not declare what it needs of its caller`);

@@ -16,6 +16,13 @@ export function httpDate(ms: number): string {
 export const httpDateSchema = () =>
   z.string().regex(/^(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d -0000$/);
 
+/** ISO 8601 in UTC, to the second: what Quay writes in the parts that came late. */
+export function isoDate(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 19)}Z`;
+}
+
+export const isoDateSchema = () => z.string().regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
+
 export type AvatarKind = "user" | "org" | "team" | "robot" | "app";
 
 export interface Avatar {

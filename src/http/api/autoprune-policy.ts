@@ -1,0 +1,64 @@
+/** Auto-prune policies of organizations, the caller's own namespace, and repositories. Source: quay-api, section 20. */
+
+import { z } from "zod";
+import {
+  type AutopruneInput,
+  type AutoprunePolicy,
+  createAutoprunePolicy,
+  deleteAutoprunePolicy,
+  getAutoprunePolicy,
+  listAutoprunePolicies,
+  updateAutoprunePolicy,
+} from "../../domain/autoprune/policy.ts";
+import {
+  ORGANIZATION_PLACE,
+  type PolicyResource,
+  policyRoutes,
+  REPOSITORY_PLACE,
+  USER_PLACE,
+} from "./policy-routes.ts";
+import type { ApiRoute } from "./route.ts";
+
+function view(policy: AutoprunePolicy) {
+  return {
+    uuid: policy.uuid,
+    method: policy.method,
+    value: policy.value,
+    tagPattern: policy.tagPattern ?? null,
+    tagPatternMatches: policy.tagPatternMatches,
+  };
+}
+
+const resource: PolicyResource<AutopruneInput> = {
+  word: "autoprunepolicy",
+  kind: "auto-prune",
+  feature: (config) => config.FEATURE_AUTO_PRUNE,
+  policySchema: () =>
+    z.strictObject({
+      uuid: z.string(),
+      method: z.enum(["number_of_tags", "creation_date"]),
+      value: z.union([z.int(), z.string()]),
+      tagPattern: z.string().nullable(),
+      tagPatternMatches: z.boolean(),
+    }),
+  // What is missing or no rule is refused by the domain, in Quay's words.
+  bodySchema: () =>
+    z.object({
+      method: z.string().nullish(),
+      value: z.union([z.number(), z.string()]).nullish(),
+      tagPattern: z.string().nullish(),
+      tagPatternMatches: z.boolean().nullish(),
+    }),
+  list: async ({ app }, scope) => (await listAutoprunePolicies(app.db, scope)).map(view),
+  get: async ({ app }, scope, uuid) => view(await getAutoprunePolicy(app.db, scope, uuid)),
+  create: ({ app, caller, origin }, scope, body) => createAutoprunePolicy(app, caller, scope, body, origin()),
+  update: ({ app, caller, origin }, scope, uuid, body) =>
+    updateAutoprunePolicy(app, caller, scope, uuid, body, origin()),
+  remove: ({ app, caller, origin }, scope, uuid) => deleteAutoprunePolicy(app, caller, scope, uuid, origin()),
+};
+
+export const autoprunePolicyRoutes: readonly ApiRoute[] = policyRoutes(resource, [
+  ORGANIZATION_PLACE,
+  USER_PLACE,
+  REPOSITORY_PLACE,
+]);
