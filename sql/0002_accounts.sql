@@ -32,6 +32,7 @@ alter table account add column prompts text not null default '[]';
 
 -- Made a superuser through the API, beside those that SUPER_USERS names.
 alter table account add column superuser {{bool}} not null default false;
+create index account_promoted on account (id) where superuser = true;
 
 -- An organization's address when several may have the same one (FEATURE_ORG_SHARED_EMAIL); email is null then.
 alter table account add column shared_email text;

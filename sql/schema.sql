@@ -36,6 +36,8 @@ CREATE INDEX account_by_owner on account (owner_id, username) where owner_id is 
 
 CREATE INDEX account_deleted on account (deleted_ms) where deleted_ms is not null;
 
+CREATE INDEX account_promoted on account (id) where superuser = true;
+
 CREATE TABLE "action_log" (
   id integer primary key autoincrement,
   kind text not null,

@@ -65,6 +65,7 @@ export const ACTION_KINDS = [
   "user_change_tag_expiration",
   "user_change_invoicing",
   "user_change_metadata",
+  "user_change_superuser",
   "user_generate_client_key",
   "account_convert",
   "take_ownership",
