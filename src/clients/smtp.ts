@@ -83,7 +83,12 @@ export function createMailer(options: MailerOptions): Mailer {
   const isOn = config.FEATURE_MAILING && config.MAIL_SERVER !== "";
   const slots = new Semaphore(AT_ONCE_MAX, WAITING_MAX);
   const underWay = new Set<Promise<void>>();
-  let transport: Promise<Transport> | undefined;
+  let opened: Transport | undefined;
+
+  async function transport(): Promise<Transport> {
+    opened ??= await openTransport(options);
+    return opened;
+  }
 
   async function deliver(mail: Mail): Promise<void> {
     if (!isOn)
@@ -94,8 +99,8 @@ export function createMailer(options: MailerOptions): Mailer {
       await slots.run(
         async () => {
           signal.throwIfAborted();
-          transport ??= openTransport(options);
-          await (await transport).sendMail(messageOf(config, mail, signal));
+          const client = await transport();
+          await client.sendMail(messageOf(config, mail, signal));
         },
         () => {
           throw new Error(`${WAITING_MAX} mails are waiting already`);
@@ -120,8 +125,8 @@ export function createMailer(options: MailerOptions): Mailer {
       underWay.add(sending);
     },
     async check() {
-      transport ??= openTransport(options);
-      await (await transport).verify();
+      const client = await transport();
+      await client.verify();
     },
     async close() {
       await Promise.all(underWay);
