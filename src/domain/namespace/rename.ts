@@ -40,7 +40,7 @@ export async function renameNamespace(app: Pick<App, "config">, tx: Tx, input: R
     update repository set path = ${`${newName}/`} || name where namespace_id = ${namespace.id} and deleted_ms is null`;
   // A robot's name is its namespace's, a plus, and its own: what follows the old name stays.
   await tx.sql`/* namespace.rename_robots */
-    update account set username = ${newName} || substr(username, ${namespace.username.length + 1})
+    update account set username = ${newName} || substr(username, cast(${namespace.username.length + 1} as integer))
     where owner_id = ${namespace.id} and deleted_ms is null`;
   tx.changed(EVERYTHING);
   await logRename(tx, input, newName, nowMs);
