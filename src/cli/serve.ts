@@ -7,6 +7,7 @@ import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { type BootedApp, boot, bootLogger } from "../boot.ts";
 import type { LoadedConfig } from "../config/load.ts";
+import { ensureBootstrapToken } from "../domain/oauth/bootstrap.ts";
 import { ensureAdmin } from "../domain/user/first-user.ts";
 import { createMetricsHandler } from "../http/metrics.ts";
 import { createForwarding } from "../http/middleware/client-address.ts";
@@ -39,12 +40,16 @@ export async function serve(invocation: Invocation): Promise<number> {
 
   const log = bootLogger(config);
   // From here on: whoever starts us may have second thoughts before we listen.
-  const stopping = stopSignal(log);
+  const signalled = stopSignal(log);
   const app = await boot(loaded, log);
+  const asked = new Promise<string>((resolve) => {
+    app.state.stop = resolve;
+  });
   const listeners: Listener[] = [];
   try {
     await makeAdmin(app, loaded, invocation);
     await app.tokenKeys.signingKey();
+    await ensureBootstrapToken(app);
     const http = createHttp(app);
     const forwarding = createForwarding(config);
     const main = listen((request, client) => http.fetch(request, client), { ...address, tls, forwarding });
@@ -66,7 +71,7 @@ export async function serve(invocation: Invocation): Promise<number> {
     throw error;
   }
   const stopMaintenance = startMaintenance(app);
-  const signal = await stopping;
+  const signal = await Promise.race([signalled, asked]);
   log.info("stopping", { signal });
   app.state.draining = true;
   const { healthAskedMs } = app.state;

@@ -199,6 +199,16 @@ describe("lists", () => {
     expect([titles(expiring.body), expiring.body.only_expiring]).toEqual([["soon"], true]);
   });
 
+  test("superusers see everybody's, without their texts; others are refused", async () => {
+    const { uuid, token_code } = await makeToken(alice, "seen by admin");
+    const admin = await api.as("admin");
+    const answer = await admin.get("/superuser/apptokens");
+    expect(answer.body.tokens).toContainEqual(expect.objectContaining({ uuid, username: "alice" }));
+    expect(answer.text).not.toContain(token_code);
+    expect((await alice.get("/superuser/apptokens")).status).toBe(403);
+    expect((await (await api.nobody()).get("/superuser/apptokens")).status).toBe(401);
+  });
+
   test("go on behind a page, and the page is good for its own list alone", async () => {
     const eve = await api.user("eve").then(() => api.as("eve"));
     const accountId = await api.accountId("eve");
@@ -222,16 +232,6 @@ describe("lists", () => {
     expect(second.body.next_page).toBeUndefined();
     expect((await alice.get(`/user/apptoken?next_page=${first.body.next_page}`)).status).toBe(400);
   }, 20_000);
-
-  test("superusers see everybody's, without their texts; others are refused", async () => {
-    const { uuid, token_code } = await makeToken(alice, "seen by admin");
-    const admin = await api.as("admin");
-    const answer = await admin.get("/superuser/apptokens");
-    expect(answer.body.tokens).toContainEqual(expect.objectContaining({ uuid, username: "alice" }));
-    expect(answer.text).not.toContain(token_code);
-    expect((await alice.get("/superuser/apptokens")).status).toBe(403);
-    expect((await (await api.nobody()).get("/superuser/apptokens")).status).toBe(401);
-  });
 });
 
 describe("by config", () => {

@@ -40,7 +40,8 @@ export async function ensureBootstrapToken(app: BearerApp): Promise<void> {
     const owner = await findOwner(app);
     const made = await app.db.tx((tx) => insertFor(app, tx, owner, ANONYMOUS, { ip: undefined, userAgent: undefined }));
     writePrivateFile(path, made.token);
-    app.log.info("wrote a bootstrap token", { path, owner: owner.username, expiresInSeconds: made.lifeSeconds });
+    // The first line of the log is where we listen, and that comes after this.
+    app.log.debug("wrote a bootstrap token", { path, owner: owner.username, expiresInSeconds: made.lifeSeconds });
   } catch (error) {
     app.log.error("cannot make the bootstrap token", { path, ...errorFields(error) });
   }
