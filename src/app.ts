@@ -1,6 +1,8 @@
 /** What a running Berth consists of, as types only. `boot.ts` builds it; use-cases ask for the parts they need. */
 
+import type { CaptchaVerifier } from "./clients/captcha.ts";
 import type { Mailer } from "./clients/smtp.ts";
+import type { GivenConfig } from "./config/load.ts";
 import type { Config } from "./config/schema.ts";
 import type { Database } from "./db/db.ts";
 import type { AuditBatch } from "./domain/audit/batch.ts";
@@ -19,6 +21,8 @@ import type { BlobStore } from "./storage/placement.ts";
 
 export interface App {
   readonly config: Config;
+  /** What was given beside it, for the config dump. */
+  readonly given: GivenConfig;
   readonly db: Database;
   readonly storage: BlobStore;
   /** Where action-log entries go and are read back from. */
@@ -35,6 +39,8 @@ export interface App {
   readonly uploadHashes: UploadHashes;
   readonly secrets: SecretBox;
   readonly mailer: Mailer;
+  /** Asked only with FEATURE_RECAPTCHA. */
+  readonly captcha: CaptchaVerifier;
   /** SECRET_KEY, or one the instances share: signs CSRF values, seals client keys. */
   readonly secretKey: string;
   /** Seals what is handed out to be brought back: paging tokens. */
@@ -43,5 +49,10 @@ export interface App {
   readonly metrics: Metrics;
   readonly clock: Clock;
   /** What the process is doing: health looks at it, and notes when it was last asked. */
-  readonly state: { draining: boolean; healthAskedMs?: number };
+  readonly state: {
+    draining: boolean;
+    healthAskedMs?: number;
+    /** Stops the process as SIGTERM does; absent where nothing serves. */
+    stop?: (reason: string) => void;
+  };
 }

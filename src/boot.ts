@@ -1,6 +1,7 @@
 /** Builds an App from a loaded config: the only place that picks implementations. Called by cli/ and workers. */
 
 import type { App } from "./app.ts";
+import { createCaptchaVerifier } from "./clients/captcha.ts";
 import { createMailer, type Mailer } from "./clients/smtp.ts";
 import { isPostgres } from "./config/db-uri.ts";
 import { type Config, ConfigError, type LoadedConfig } from "./config/load.ts";
@@ -63,6 +64,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
     const secretKey = config.SECRET_KEY ?? (await getOrMakeSetting(db, "secret_key", () => randomText(64)));
     const app: App = {
       config,
+      given: loaded.given,
       db,
       storage,
       logsink,
@@ -72,6 +74,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
       clock,
       secrets,
       mailer: bootMailer(loaded, log),
+      captcha: createCaptchaVerifier({ config, log }),
       secretKey,
       pageTokens: createSecretBox(config.PAGE_TOKEN_KEY ?? secretKey),
       lookup: new Lookup({ db, config, clock, onAnswer: (type) => metrics.countLookup([type]) }),

@@ -3,6 +3,7 @@
  * line. WORKER_COUNT and its kin are Quay's process counts and have no meaning for one Bun process, so they are not read.
  */
 import { ConfigError, type ConfigProblem } from "./error.ts";
+import { isSecretName, REDACTED, redactConfig, redactText } from "./redact.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -31,6 +32,32 @@ export function readOverrides(env: Environment): Overrides {
   const ignoresValidation = readSwitch(env, "IGNORE_VALIDATION", problems) ?? false;
   if (problems.length > 0) throw new ConfigError(problems);
   return { values, ignoresValidation };
+}
+
+/** Variables that have a meaning for a registry, Quay's and ours, and those that its libraries look at. */
+const MEANINGFUL =
+  /^(QUAY_|BERTH_|WORKER_|NODE_EXTRA_CA_CERTS$|DB_CONNECTION_POOLING$|DEBUGLOG$|IGNORE_VALIDATION$|TZ$|(HTTPS?|NO|ALL)_PROXY$)/i;
+
+/** The variables that matter to a registry, fit for printing: by name, with secrets starred. */
+export function shownEnvironment(env: Environment): Readonly<Record<string, string>> {
+  const shown: [string, string][] = [];
+  for (const [name, value] of Object.entries(env)) {
+    if (value === undefined || !MEANINGFUL.test(name)) continue;
+    shown.push([
+      name,
+      isSecretName(name) ? REDACTED : name === "QUAY_OVERRIDE_CONFIG" ? redactJson(value) : redactText(value),
+    ]);
+  }
+  return Object.fromEntries(shown.sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function redactJson(text: string): string {
+  try {
+    return JSON.stringify(redactConfig(JSON.parse(text)));
+  } catch {
+    // Not readable, so nobody can say which parts of it are secrets.
+    return REDACTED;
+  }
 }
 
 function readOverrideConfig(env: Environment, problems: ConfigProblem[]): object {

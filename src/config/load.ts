@@ -6,11 +6,12 @@ import { join, resolve } from "node:path";
 import { checkKeys } from "./check-keys.ts";
 import { crossCheck } from "./cross-checks.ts";
 import { formatDatabaseUri, parseDatabaseUri } from "./db-uri.ts";
-import { type Environment, readOverrides } from "./environment.ts";
+import { type Environment, readOverrides, shownEnvironment } from "./environment.ts";
 import { ConfigError, type ConfigProblem } from "./error.ts";
 import { findExtraCas, findTls, readConfigFile, resolvePath, resolveStackFile, type TlsFiles } from "./files.ts";
 import type { StorageEngineConfig } from "./keys/storage.ts";
-import { type Config, isConfigKey, parseOnce } from "./schema.ts";
+import { redactConfig } from "./redact.ts";
+import { type Config, isConfigKey, parseOnce, schemaOf } from "./schema.ts";
 import { ignoredKeys, notices, refusals } from "./support.ts";
 import { parseConfigYaml } from "./yaml.ts";
 
@@ -37,6 +38,15 @@ export interface LoadedConfig {
   readonly extraCaPaths: readonly string[];
   /** Whole sentences for the log, none of them with a secret. */
   readonly warnings: readonly string[];
+  readonly given: GivenConfig;
+}
+
+/** What was given beside the keys that are in the config, for a superuser who looks for a fault. Holds no secret. */
+export interface GivenConfig {
+  /** Keys that neither Quay nor Berth knows, with their values. */
+  readonly unknownKeys: Readonly<Record<string, unknown>>;
+  /** The environment as far as it matters to a registry. */
+  readonly environment: Readonly<Record<string, string>>;
 }
 
 /** With a wrong one of these, no default is safe: another database or store would be filled, or other people let in. */
@@ -79,7 +89,15 @@ export function loadConfig(input: LoadInput): LoadedConfig {
       ...ignored.map((problem) => `IGNORE_VALIDATION is set, the default is used in spite of this: ${problem.message}`),
       ...extraCas.warnings,
     ],
+    given: {
+      unknownKeys: redactBlock([...given].filter(([key]) => schemaOf(key) === undefined)),
+      environment: shownEnvironment(input.env),
+    },
   };
+}
+
+function redactBlock(entries: readonly (readonly [string, unknown])[]): Readonly<Record<string, unknown>> {
+  return redactConfig(Object.fromEntries(entries)) as Record<string, unknown>;
 }
 
 interface Place {

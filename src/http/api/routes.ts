@@ -25,6 +25,7 @@ import { searchRoutes } from "./search.ts";
 import { sessionRoutes } from "./session.ts";
 import { starRoutes } from "./star.ts";
 import { superuserOrganizationRoutes } from "./superuser-organization.ts";
+import { superuserRegistryRoutes } from "./superuser-registry.ts";
 import { superuserUserRoutes } from "./superuser-user.ts";
 import { tagRoutes } from "./tag.ts";
 import { teamRoutes } from "./team.ts";
@@ -58,6 +59,7 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...entityRoutes,
     ...superuserUserRoutes,
     ...superuserOrganizationRoutes,
+    ...superuserRegistryRoutes,
   ];
   for (const { method, path, needs } of routes) {
     if (!isDeclared(needs)) throw new Error(`route ${method} ${path} does not declare what it needs of its caller`);
