@@ -43,6 +43,7 @@ export type ErrorCode =
   | "not_implemented"
   | "gone"
   | "mail_failed"
+  | "captcha_failed"
   | "external_service_timeout"
   | "downstream_issue"
   | "storage_full"

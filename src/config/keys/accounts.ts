@@ -12,6 +12,7 @@ import {
   seconds,
   text,
   texts,
+  url,
 } from "../fields.ts";
 
 export const accountKeys = {
@@ -46,6 +47,8 @@ export const accountKeys = {
   RECAPTCHA_SITE_KEY: optionalText(),
   RECAPTCHA_SECRET_KEY: optionalSecret(),
   RECAPTCHA_WHITELISTED_USERS: texts(),
+  /** Berth's own: another service that speaks the same, such as one inside the network. */
+  RECAPTCHA_VERIFY_URL: url().default("https://www.google.com/recaptcha/api/siteverify"),
   USER_RECOVERY_TOKEN_LIFETIME: duration("30m"),
   FEATURE_APP_SPECIFIC_TOKENS: bool(true),
   /** Null: app-specific tokens do not expire. */

@@ -65,6 +65,7 @@ const WIRE: Record<ErrorCode, Wire> = {
   csrf_invalid: { status: 403, type: "insufficient_scope", detail: "CSRF token was invalid or missing." },
   not_implemented: { status: 501, detail: "not implemented" },
   gone: { status: 410, type: "not_found", detail: "Gone" },
+  captcha_failed: { status: 400, detail: "Are you a bot? If not, please revalidate the captcha." },
   mail_failed: { status: 400, detail: "the mail could not be sent" },
   external_service_timeout: { status: 520, type: "external_service_timeout", detail: "another service did not answer" },
   downstream_issue: { status: 520, type: "downstream_issue", detail: "another service failed" },

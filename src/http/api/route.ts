@@ -11,6 +11,7 @@ import type { RepositoryFacts } from "../../domain/access/facts.ts";
 import type { OrganizationAccess } from "../../domain/access/require.ts";
 import type { RequestOrigin } from "../../domain/audit/audit.ts";
 import type { Session } from "../../domain/session/session.ts";
+import type { ErrorDetail } from "../../errors.ts";
 
 export type ApiMethod = "GET" | "POST" | "PUT" | "DELETE";
 
@@ -72,6 +73,8 @@ interface RouteFacts {
   readonly internal?: true;
   /** Answers nobody even when FEATURE_ANONYMOUS_ACCESS is off: signing in, recovering a password. */
   readonly anonymousOk?: true;
+  /** Said besides, in the 401, to callers who are nobody. */
+  readonly anonymousDetail?: ErrorDetail;
   /** A request without a body is one with an empty object, as Quay takes it there. */
   readonly bodyOptional?: true;
   /** Bytes of the largest body; 1 MiB by default. */

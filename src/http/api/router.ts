@@ -104,6 +104,9 @@ interface Running {
 async function run(route: ApiRoute, running: Running): Promise<Response> {
   const { app, request, who } = running;
   const isRead = route.method === "GET";
+  if (!who.caller.principal && route.anonymousDetail) {
+    throw new RegistryError("unauthorized", { detail: { decision: "anonymous", ...route.anonymousDetail } });
+  }
   if (!who.caller.principal && !app.config.FEATURE_ANONYMOUS_ACCESS && !route.anonymousOk) {
     throw new RegistryError("unauthorized", {
       message: "Anonymous access is not allowed",

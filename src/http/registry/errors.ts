@@ -50,6 +50,7 @@ const WIRE: Record<ErrorCode, WireError> = {
   csrf_invalid: { status: 403, code: "DENIED", message: "CSRF token was invalid or missing." },
   not_implemented: { status: 501, code: "UNSUPPORTED", message: "not implemented" },
   gone: { status: 410, code: "UNSUPPORTED", message: "this is gone" },
+  captcha_failed: { status: 400, code: "DENIED", message: "the captcha was not answered" },
   mail_failed: { status: 400, code: "UNAVAILABLE", message: "the mail could not be sent" },
   external_service_timeout: { status: 503, code: "UNAVAILABLE", message: "another service did not answer" },
   downstream_issue: { status: 503, code: "UNAVAILABLE", message: "another service failed" },
