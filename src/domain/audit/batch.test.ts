@@ -6,7 +6,7 @@ import type { LogSink } from "../../logsink/contract.ts";
 import { createMetrics } from "../../observe/metrics.ts";
 import type { NamespaceName } from "../../oci/names.ts";
 import { parseReference } from "../../oci/reference.ts";
-import { ANONYMOUS } from "../access/actor.ts";
+import { ANONYMOUS, type Caller } from "../access/actor.ts";
 import { AuditBatch, EXTRAS_MAX, FAILING_MAX_MS, WAITING_MAX } from "./batch.ts";
 import { createDatabaseSink } from "./database-sink.ts";
 import { createNameResolver } from "./resolve.ts";
@@ -47,7 +47,7 @@ async function makeBatch(databases: TestDatabases, config: Partial<typeof strict
 }
 
 const pull = (batch: AuditBatch, repositoryId = 1) =>
-  batch.pull(ANONYMOUS, repositoryOf(repositoryId), latest, request);
+  batch.pull(ANONYMOUS, repositoryOf(repositoryId), latest, () => request);
 const note = (batch: AuditBatch, name: string) =>
   batch.note({ kind: "login_failure", namespace: undefined, request, metadata: { username: name } });
 
@@ -60,6 +60,29 @@ withDatabases("the batch of the action log", (databases) => {
     pull(batch);
     expect(await batch.flush()).toBe(true);
     expect(await count()).toEqual({ rows: 3, entries: 12 });
+  });
+
+  test("pulls by one token of a second are counted without asking where they come from again", async () => {
+    const { batch, state, count } = await makeBatch(databases);
+    const token = (): Caller => ({ ...ANONYMOUS, authKind: "token", grants: new Map() });
+    const [one, two] = [token(), token()];
+    let asked = 0;
+    const origin = () => ({ ...request, ip: `192.0.2.${++asked}` });
+    for (let at = 0; at < 10; at++) batch.pull(one, repositoryOf(1), latest, origin);
+    expect(asked).toBe(1);
+    batch.pull(two, repositoryOf(1), latest, origin);
+    for (let at = 0; at < 30; at++) batch.pull(one, repositoryOf(2 + at), latest, () => request);
+    for (let at = 0; at < 30; at++) batch.pull(two, repositoryOf(2 + at), latest, () => request);
+    expect(asked).toBe(2);
+    const flushed = batch.flush();
+    // The rows are on their way: one more must be one of its own.
+    batch.pull(one, repositoryOf(1), latest, origin);
+    await flushed;
+    state.nowMs += 1000;
+    batch.pull(one, repositoryOf(1), latest, origin);
+    expect(asked).toBe(4);
+    await batch.close();
+    expect(await count()).toEqual({ rows: 34, entries: 73 });
   });
 
   test("what comes while a write runs is neither lost nor counted twice", async () => {

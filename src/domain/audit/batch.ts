@@ -37,6 +37,13 @@ interface Waiting {
   count: number;
 }
 
+/** A pull that was noted in this second. */
+interface OpenPull {
+  readonly repositoryId: number;
+  readonly reference: string;
+  readonly entry: Waiting;
+}
+
 type BatchConfig = Pick<
   Config,
   | "ALLOW_PULLS_WITHOUT_STRICT_LOGGING"
@@ -66,6 +73,8 @@ export const WAITING_MAX = 20_000;
 export const EXTRAS_MAX = 5_000;
 /** Strict logging: pulls are refused once nothing could be written for this long. Shorter troubles only delay entries. */
 export const FAILING_MAX_MS = 30_000;
+/** Different pulls by one token in one second that are searched one by one. */
+const PULLS_OF_TOKEN_MAX = 8;
 /** Writes that `close` tries before it gives up what is left. */
 const CLOSE_TRIES = 3;
 /** Dropped entries are told of in one line for all of this time. */
@@ -80,6 +89,11 @@ export class AuditBatch {
   #extras = 0;
   /** Entries of the running second that may still count up, by what makes them equal. */
   readonly #open = new Map<string, Waiting>();
+  /**
+   * The same by registry token: a token belongs to the client that fetched it, so that address and agent, whose reading
+   * would be a tenth of a cached pull, need not be asked for again within the second.
+   */
+  readonly #openByToken = new Map<object, OpenPull[]>();
   #openSecond = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #flushing: Promise<boolean> | undefined;
@@ -104,15 +118,27 @@ export class AuditBatch {
     caller: Caller,
     repository: Pick<RepositoryFacts, "id" | "name" | "namespace" | "namespaceId">,
     reference: Reference,
-    request: RequestOrigin,
+    origin: () => RequestOrigin,
   ): void {
     if (this.#unloggedPulls.has(repository.namespace)) return;
     const nowMs = this.#options.clock.nowMs();
+    this.#openFor(nowMs);
     const { principal, credential } = caller;
     const text = formatReference(reference);
+    const known = caller.grants && this.#openByToken.get(caller.grants);
+    const again = known?.find((pull) => pull.repositoryId === repository.id && pull.reference === text);
+    if (again) {
+      again.entry.count++;
+      return;
+    }
+    const request = origin();
     const token = credential && "uuid" in credential ? credential.uuid : "";
     const key = `${repository.id} ${text} ${principal?.accountId ?? ""} ${token} ${request.ip} ${request.userAgent}`;
-    if (this.#countUp(key, nowMs)) return;
+    const same = this.#countUp(key);
+    if (same) {
+      this.#openToToken(caller, repository.id, text, same);
+      return;
+    }
     if (this.#isStuck(nowMs)) {
       this.#refusePull();
       return;
@@ -122,7 +148,7 @@ export class AuditBatch {
       ...(reference.kind === "tag" ? { tag: text } : { manifest_digest: text }),
     };
     const { namespace, namespaceId } = repository;
-    this.#add(key, {
+    const entry: Waiting = {
       note: {
         kind: "pull_repo",
         namespace: { id: namespaceId, name: namespace },
@@ -134,16 +160,19 @@ export class AuditBatch {
       createdMs: nowMs,
       isPull: true,
       count: 1,
-    });
+    };
+    this.#add(key, entry);
+    this.#openToToken(caller, repository.id, text, entry);
   }
 
   /** Takes note of anything else. Never throws: when too much waits, the entry is dropped and counted. */
   note(note: AuditNote): void {
     if (note.namespace && this.#unlogged.has(note.namespace.name)) return;
     const nowMs = this.#options.clock.nowMs();
+    this.#openFor(nowMs);
     const { request, ...rest } = note;
     const key = JSON.stringify([rest, request.ip]);
-    if (this.#countUp(key, nowMs)) return;
+    if (this.#countUp(key)) return;
     if (this.#extras >= EXTRAS_MAX || this.#waiting.length >= WAITING_MAX) {
       this.#drop(note.kind);
       return;
@@ -173,17 +202,31 @@ export class AuditBatch {
     if (lost > 0) this.#options.log.error("action-log entries are lost: they could not be written", { entries: lost });
   }
 
-  /** One more of an entry that waits already. False when there is none. */
-  #countUp(key: string, nowMs: number): boolean {
+  /** What was noted in another second does not count up any more. */
+  #openFor(nowMs: number): void {
     const second = Math.floor(nowMs / 1000);
-    if (second !== this.#openSecond) {
-      this.#open.clear();
-      this.#openSecond = second;
-      return false;
-    }
+    if (second === this.#openSecond) return;
+    this.#openSecond = second;
+    this.#closeOpen();
+  }
+
+  #closeOpen(): void {
+    this.#open.clear();
+    this.#openByToken.clear();
+  }
+
+  /** One more of an entry that waits already, undefined when there is none. */
+  #countUp(key: string): Waiting | undefined {
     const same = this.#open.get(key);
     if (same) same.count++;
-    return same !== undefined;
+    return same;
+  }
+
+  #openToToken({ grants }: Caller, repositoryId: number, reference: string, entry: Waiting): void {
+    if (grants === undefined || this.#closed) return;
+    const known = this.#openByToken.get(grants);
+    if (!known) this.#openByToken.set(grants, [{ repositoryId, reference, entry }]);
+    else if (known.length < PULLS_OF_TOKEN_MAX) known.push({ repositoryId, reference, entry });
   }
 
   #add(key: string, entry: Waiting): void {
@@ -238,7 +281,7 @@ export class AuditBatch {
     while (this.#waiting.length > 0) {
       const chunk = this.#waiting.slice(0, CHUNK_MAX);
       // From here on these do not count up any more: what is being written must stay as it is.
-      this.#open.clear();
+      this.#closeOpen();
       try {
         await this.#write(chunk);
       } catch (error) {
