@@ -10,6 +10,7 @@ import { errorRoutes } from "./error-type.ts";
 import { immutabilityPolicyRoutes } from "./immutability-policy.ts";
 import { labelRoutes } from "./label.ts";
 import { manifestRoutes } from "./manifest.ts";
+import { messageRoutes } from "./message.ts";
 import { oauthApplicationRoutes } from "./oauth-application.ts";
 import { oauthAuthorizationRoutes } from "./oauth-authorization.ts";
 import { organizationRoutes } from "./organization.ts";
@@ -30,6 +31,7 @@ import { superuserUserRoutes } from "./superuser-user.ts";
 import { tagRoutes } from "./tag.ts";
 import { teamRoutes } from "./team.ts";
 import { teamInviteRoutes } from "./team-invite.ts";
+import { userRoutes } from "./user.ts";
 
 /** All routes. Throws when one declares no need. */
 export function apiRoutes(): readonly ApiRoute[] {
@@ -39,6 +41,7 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...oauthApplicationRoutes,
     ...oauthAuthorizationRoutes,
     ...sessionRoutes,
+    ...userRoutes,
     ...organizationRoutes,
     ...organizationMemberRoutes,
     ...prototypeRoutes,
@@ -58,6 +61,7 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...searchRoutes,
     ...entityRoutes,
     ...superuserUserRoutes,
+    ...messageRoutes,
     ...superuserOrganizationRoutes,
     ...superuserRegistryRoutes,
   ];
