@@ -291,4 +291,11 @@ export const MATRIX: Record<string, Right> = {
   "POST /signin": "any",
   "POST /signin/verify": "user:admin",
   "POST /signout": "any",
+  "GET /user/": "user:read",
+  "POST /user/": "any",
+  "PUT /user/": "user:admin",
+  "DELETE /user/": "user:admin",
+  "GET /users/{}": "any",
+  "POST /user/clientkey": "user:admin",
+  "POST /user/convert": "user:admin",
 };

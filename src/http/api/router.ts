@@ -51,7 +51,7 @@ export function createApiRouter(app: App, routes: readonly ApiRoute[]): (input: 
   return async function answer(input) {
     const { request } = input;
     const url = splitUrl(request.url);
-    const base = baseUrl(app.config, request);
+    const base = baseUrl(app.config, request, input.client);
     let name = "api";
     let username: string | undefined;
     try {
