@@ -66,6 +66,19 @@ const ACTED_ON: readonly ConfigKey[] = [
   "ROBOTS_WHITELIST",
   "REGISTRY_JWT_AUTH_MAX_FRESH_S",
   "INSTANCE_SERVICE_KEY_SERVICE",
+  "FEATURE_REQUIRE_ENCRYPTED_BASIC_AUTH",
+  "FEATURE_APP_SPECIFIC_TOKENS",
+  "APP_SPECIFIC_TOKEN_EXPIRATION",
+  "EXPIRED_APP_SPECIFIC_TOKEN_GC",
+  "DIRECT_OAUTH_CLIENTID_WHITELIST",
+  "LOCAL_OAUTH_HANDLER",
+  "FEATURE_ASSIGN_OAUTH_TOKEN",
+  "OAUTH_APPLICATION_MAXIMUM_TOKEN_COUNT",
+  "FEATURE_PROGRAMMATIC_BOOTSTRAP",
+  "BOOTSTRAP_TOKEN_OWNER",
+  "BOOTSTRAP_TOKEN_PATH",
+  "BOOTSTRAP_TOKEN_EXPIRATION",
+  "BOOTSTRAP_TOKEN_SCOPE",
   "ACTION_LOG_AUDIT_LOGINS",
   "ACTION_LOG_AUDIT_LOGIN_FAILURES",
   // Health and metrics
@@ -144,8 +157,8 @@ export function notices(config: Config): string[] {
 /** Values that are right for Quay and that this build cannot honour. They stay errors under IGNORE_VALIDATION too. */
 export function refusals(config: Config): ConfigProblem[] {
   const problems: ConfigProblem[] = [];
-  if (config.AUTHENTICATION_TYPE !== "Database") {
-    const message = `AUTHENTICATION_TYPE "${config.AUTHENTICATION_TYPE}" is not in this build yet; Database is`;
+  if (config.AUTHENTICATION_TYPE !== "Database" && config.AUTHENTICATION_TYPE !== "AppToken") {
+    const message = `AUTHENTICATION_TYPE "${config.AUTHENTICATION_TYPE}" is not in this build yet; Database and AppToken are`;
     problems.push({ key: "AUTHENTICATION_TYPE", message });
   }
   for (const [id, [driver]] of Object.entries(config.DISTRIBUTED_STORAGE_CONFIG)) {
