@@ -26,7 +26,7 @@ interface LabelRow {
 export async function listLabelRows(db: Db, manifestId: number, prefix: string, limit: number): Promise<Label[]> {
   const rows = await db.sql<LabelRow>`/* label.list */
     select uuid, key, value, source_type, media_type from label
-    where manifest_id = ${manifestId} and substr(key, 1, ${[...prefix].length}) = ${prefix}
+    where manifest_id = ${manifestId} and substr(key, 1, cast(${[...prefix].length} as integer)) = ${prefix}
     order by id limit ${limit}`;
   return rows.map(decodeLabel);
 }
