@@ -52,6 +52,7 @@ async function retireContents(tx: Tx, namespaceId: number, nowMs: number): Promi
     update repository
     set path = '~' || cast(id as text), state = 'MARKED_FOR_DELETION', deleted_ms = ${nowMs}
     where namespace_id = ${namespaceId} and deleted_ms is null`;
+  await tx.sql`/* namespace.end_words */ delete from repository_word where namespace_id = ${namespaceId}`;
   await tx.sql`/* namespace.end_federations */
     delete from robot_federation where robot_id in (select id from account where owner_id = ${namespaceId})`;
   await tx.sql`/* namespace.retire_robots */
