@@ -56,13 +56,15 @@ export type Right =
   | "repository write"
   | "repository admin"
   | "create repository"
-  | "superuser";
+  | "superuser"
+  /** Not there under Database authentication: 404 to everybody. */
+  | "off";
 
 export const REPOSITORIES = ["private", "public", "absent"] as const;
 export type RepositoryCase = (typeof REPOSITORIES)[number];
 
 /** "in": the handler was reached, whatever it made of the request. */
-export type Outcome = "in" | 401 | 403;
+export type Outcome = "in" | 401 | 403 | 404;
 
 /** Credentials that are good for nothing, or that /api/v1 does not take. */
 const REFUSED_AT_ONCE: ReadonlySet<CallerCase> = new Set(["app token", "expired token", "revoked token"]);
@@ -179,6 +181,7 @@ const HOLDERS: Record<Right, ReadonlySet<CallerCase>> = {
     "token repo:create",
     "token of every scope",
   ),
+  off: set(),
   superuser: set("superuser", "superuser with full access", "superuser's token super:user"),
 };
 
@@ -196,6 +199,7 @@ const KNOWS_ABSENCE = set(
 
 /** What a cell must answer. */
 export function expected(right: Right, caller: CallerCase, repository: RepositoryCase | undefined): Outcome {
+  if (right === "off") return 404;
   if (REFUSED_AT_ONCE.has(caller)) return 401;
   if (holds(right, caller, repository)) return "in";
   return NOBODY.has(caller) ? 401 : 403;
@@ -204,7 +208,8 @@ export function expected(right: Right, caller: CallerCase, repository: Repositor
 function holds(right: Right, caller: CallerCase, repository: RepositoryCase | undefined): boolean {
   if (repository === "public" && right === "repository read") return true;
   // A grant needs a repository to be on; the scope must cover what is asked, or absence is not told.
-  if (repository === "absent") return KNOWS_ABSENCE.has(caller) && scopeCovers(right, caller);
+  if (repository === "absent" && right.startsWith("repository "))
+    return KNOWS_ABSENCE.has(caller) && scopeCovers(right, caller);
   return HOLDERS[right].has(caller);
 }
 
@@ -398,7 +403,7 @@ export const MATRIX: Record<string, Right> = {
   "POST /messages": "superuser",
   "DELETE /message/{}": "superuser",
   "GET /entities/{}": "any",
-  "POST /entities/link/{}": "signed in",
+  "POST /entities/link/{}": "off",
   "GET /find/all": "any",
   "GET /find/repositories": "any",
   "POST /bootstrap/renew": "signed in",
