@@ -110,6 +110,23 @@ describe("the commands after it", () => {
     expect(output).toContain('"admin/hello" is private');
   });
 
+  test("curl alone makes an organization with teams, robots, default permissions and policies", async () => {
+    const script = onPort(block("run", "api"));
+    const output = await shell(script);
+    expect(output).toContain('"new_team":true');
+    const [tag] = (/^\{"tags":\[(.*)\],"page":1,/m.exec(output) ?? []).slice(1);
+    expect(JSON.parse(tag ?? "{}")).toMatchObject({ name: "v1.0", immutable: true });
+    expect(output).toMatch(/^\{"repository":"acme\/app".*"allowed":true/m);
+    const image = `127.0.0.1:${port}/acme/app:v1.0`;
+    const over = `echo other > hello.txt && podman build -t ${image} . &&
+      podman push --tls-verify=false --creds "acme+ci:$robot_token" ${image}`;
+    const again = script
+      .split("\n")
+      .filter((line) => /^(registry=|csrf|session\(|api\(|client=|token=|robot_token=| {2}-d)/.test(line));
+    expect(again.length).toBeGreaterThan(5);
+    await expect(shell([...again, over].join("\n"))).rejects.toThrow("immutable");
+  });
+
   test("the binary's own commands answer", async () => {
     expect(block("run", "build")).toBe("npm run build\n");
     const script = block("run", "commands").replace("--running ", `--running --listen 127.0.0.1:${port} `);
