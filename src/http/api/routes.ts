@@ -5,10 +5,13 @@
 
 import { appTokenRoutes } from "./app-token.ts";
 import { autoprunePolicyRoutes } from "./autoprune-policy.ts";
+import { capabilitiesRoutes } from "./capabilities.ts";
 import { entityRoutes } from "./entity.ts";
 import { errorRoutes } from "./error-type.ts";
+import { externalLoginRoutes } from "./external-login.ts";
 import { immutabilityPolicyRoutes } from "./immutability-policy.ts";
 import { labelRoutes } from "./label.ts";
+import { logRoutes } from "./logs.ts";
 import { manifestRoutes } from "./manifest.ts";
 import { messageRoutes } from "./message.ts";
 import { oauthApplicationRoutes } from "./oauth-application.ts";
@@ -16,6 +19,7 @@ import { oauthAuthorizationRoutes } from "./oauth-authorization.ts";
 import { organizationRoutes } from "./organization.ts";
 import { organizationMemberRoutes } from "./organization-member.ts";
 import { prototypeRoutes } from "./prototype.ts";
+import { recoveryRoutes } from "./recovery.ts";
 import { repositoryRoutes } from "./repository.ts";
 import { repositoryEmailRoutes } from "./repository-email.ts";
 import { repositoryListRoutes } from "./repository-list.ts";
@@ -23,6 +27,7 @@ import { repositoryPermissionRoutes } from "./repository-permission.ts";
 import { robotRoutes } from "./robot.ts";
 import type { ApiRoute } from "./route.ts";
 import { searchRoutes } from "./search.ts";
+import { serviceKeyRoutes } from "./service-key.ts";
 import { sessionRoutes } from "./session.ts";
 import { starRoutes } from "./star.ts";
 import { superuserOrganizationRoutes } from "./superuser-organization.ts";
@@ -32,6 +37,7 @@ import { tagRoutes } from "./tag.ts";
 import { teamRoutes } from "./team.ts";
 import { teamInviteRoutes } from "./team-invite.ts";
 import { userRoutes } from "./user.ts";
+import { userNotificationRoutes } from "./user-notification.ts";
 
 /** All routes. Throws when one declares no need. */
 export function apiRoutes(): readonly ApiRoute[] {
@@ -42,6 +48,9 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...oauthAuthorizationRoutes,
     ...sessionRoutes,
     ...userRoutes,
+    ...recoveryRoutes,
+    ...userNotificationRoutes,
+    ...externalLoginRoutes,
     ...organizationRoutes,
     ...organizationMemberRoutes,
     ...prototypeRoutes,
@@ -51,6 +60,7 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...autoprunePolicyRoutes,
     ...immutabilityPolicyRoutes,
     ...labelRoutes,
+    ...logRoutes,
     ...manifestRoutes,
     ...tagRoutes,
     ...repositoryRoutes,
@@ -63,6 +73,8 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...superuserUserRoutes,
     ...messageRoutes,
     ...superuserOrganizationRoutes,
+    ...serviceKeyRoutes,
+    ...capabilitiesRoutes,
     ...superuserRegistryRoutes,
   ];
   for (const { method, path, needs } of routes) {
