@@ -7,6 +7,7 @@ import {
   block,
   bool,
   duration,
+  durationText,
   minutes,
   nullableText,
   oneOf,
@@ -21,8 +22,9 @@ import {
 
 const autoprunePolicy = block({
   method: oneOf(["number_of_tags", "creation_date"]),
-  /** A count for number_of_tags, a duration for creation_date. */
-  value: z.union([z.int().min(1), z.string()], { error: "must be a number of tags or a duration such as 2w" }),
+  value: z.union([z.int().min(1), durationText()], { error: "must be a number of tags or a duration such as 2w" }),
+}).refine(({ method, value }) => (typeof value === "number") === (method === "number_of_tags"), {
+  error: "must have a number of tags as value for number_of_tags, and a duration such as 2w for creation_date",
 });
 
 export const laterKeys = {
