@@ -113,6 +113,14 @@ describe.each(bases)("robots of %s", (_, base, namespace) => {
     expect(full).toHaveLength(2);
     expect(full[1]).toMatchObject({ teams: [], repositories: ["app"] });
     expect(full[1].token).toBeUndefined();
+    const seen: string[] = [];
+    for (let page = (await alice.get(`${base}?limit=2`)).body; ; ) {
+      seen.push(...page.robots.map((robot: { name: string }) => robot.name));
+      if (!page.next_page) break;
+      page = (await alice.get(`${base}?limit=2&next_page=${encodeURIComponent(page.next_page)}`)).body;
+    }
+    expect(seen).toEqual(["alpha", "mid", "zeta"].map((short) => `${namespace}+${short}`));
+    expect((await alice.get(`${base}?next_page=forged`)).status).toBe(400);
     expect((await alice.get(`${base}/mid/permissions`)).body).toEqual({
       permissions: [{ repository: { name: "app", is_public: false }, role: "write" }],
     });

@@ -212,4 +212,19 @@ describe("the last admin", () => {
       expect((await admins(name)).length).toBeGreaterThan(0);
     }
   }, 30_000);
+  test("an admin who deletes his account while the other one leaves", async () => {
+    for (let round = 0; round < 5; round++) {
+      const name = await makeOrganization();
+      const user = `leaver-${round}`;
+      await api.user(user);
+      await addAdmin(name, user, "second");
+      const leaver = await api.as(user);
+      const [deleted, left] = await Promise.all([
+        leaver.delete("/user/"),
+        alice.delete(`/organization/${name}/members/alice`),
+      ]);
+      expect([deleted.status, left.status].sort()).toEqual([204, 400]);
+      expect((await admins(name)).length).toBe(1);
+    }
+  }, 30_000);
 });

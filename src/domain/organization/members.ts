@@ -6,6 +6,7 @@
 import type { App } from "../../app.ts";
 import type { Db, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
+import type { KeyPage } from "../../db/page.ts";
 import { RegistryError } from "../../errors.ts";
 import { findRobotName, isNamespaceName } from "../../oci/names.ts";
 import type { Caller } from "../access/actor.ts";
@@ -33,34 +34,49 @@ interface PersonRow {
   repository: string | null;
 }
 
-/** Users in any team, by name. Two queries; costs the organization's memberships and its members' own roles. */
-export async function listOrganizationMembers(db: Db, organizationId: number): Promise<OrganizationMember[]> {
-  const teams = await db.sql<PersonRow>`/* organization.members */
+/** Users in any team, a page by name. Three queries; costs the organization's memberships. */
+export async function listOrganizationMembers(
+  db: Db,
+  organizationId: number,
+  page: KeyPage,
+): Promise<OrganizationMember[]> {
+  const people = await db.sql<PersonRow>`/* organization.members */
+    select a.id, a.username, a.email, a.kind, null as team, null as repository from account a
+    where a.id in (select m.account_id from team t join team_member m on m.team_id = t.id
+                   where t.organization_id = ${organizationId})
+      and a.username > ${page.after} and a.kind = 'user' and a.deleted_ms is null
+    order by a.username limit ${page.limit}`;
+  const ids = people.map((row) => toNumber(row.id));
+  const teams = await db.sql<PersonRow>`/* organization.member_teams */
     select a.id, a.username, a.email, a.kind, t.name as team, null as repository
-    from team t join team_member m on m.team_id = t.id join account a on a.id = m.account_id
-    where t.organization_id = ${organizationId} and a.kind = 'user' and a.deleted_ms is null
-    order by a.username, t.name`;
-  const repositories = await db.sql<PersonRow>`/* organization.member_roles */
-    select distinct a.id, a.username, a.email, a.kind, null as team, r.name as repository
-    from team t join team_member m on m.team_id = t.id join account a on a.id = m.account_id
-    join repository_permission p on p.account_id = a.id
-    join repository r on r.id = p.repository_id
-    where t.organization_id = ${organizationId} and r.namespace_id = ${organizationId} and r.deleted_ms is null
-      and a.kind = 'user' and a.deleted_ms is null
-    order by r.name`;
-  return gather([...teams, ...repositories]);
+    from team_member m join team t on t.id = m.team_id join account a on a.id = m.account_id
+    where ${db.dialect.inList("m.account_id", ids)} and t.organization_id = ${organizationId}
+    order by t.name`;
+  return gather([...people, ...teams, ...(await ownRoles(db, organizationId, ids))]);
 }
 
-/** Users with a role on a repository of the organization who sit in none of its teams, by name. */
-export async function listCollaborators(db: Db, organizationId: number): Promise<OrganizationMember[]> {
-  const rows = await db.sql<PersonRow>`/* organization.collaborators */
+/** Users with a role on a repository of the organization who sit in none of its teams, a page by name. */
+export async function listCollaborators(db: Db, organizationId: number, page: KeyPage): Promise<OrganizationMember[]> {
+  const people = await db.sql<PersonRow>`/* organization.collaborators */
+    select a.id, a.username, a.email, a.kind, null as team, null as repository from account a
+    where a.id in (select p.account_id from repository r join repository_permission p on p.repository_id = r.id
+                   where r.namespace_id = ${organizationId} and r.deleted_ms is null and p.account_id is not null)
+      and a.id not in (select m.account_id from team t join team_member m on m.team_id = t.id
+                       where t.organization_id = ${organizationId})
+      and a.username > ${page.after} and a.kind = 'user' and a.deleted_ms is null
+    order by a.username limit ${page.limit}`;
+  const ids = people.map((row) => toNumber(row.id));
+  return gather([...people, ...(await ownRoles(db, organizationId, ids))]);
+}
+
+/** The repositories of the organization on which these have a role by themselves. */
+function ownRoles(db: Db, organizationId: number, accountIds: readonly number[]): PromiseLike<PersonRow[]> {
+  return db.sql<PersonRow>`/* organization.own_roles */
     select a.id, a.username, a.email, a.kind, null as team, r.name as repository
-    from repository r join repository_permission p on p.repository_id = r.id join account a on a.id = p.account_id
-    where r.namespace_id = ${organizationId} and r.deleted_ms is null and a.kind = 'user' and a.deleted_ms is null
-      and not exists (select 1 from team_member m join team t on t.id = m.team_id
-                      where m.account_id = a.id and t.organization_id = ${organizationId})
-    order by a.username, r.name`;
-  return gather(rows);
+    from repository_permission p join repository r on r.id = p.repository_id join account a on a.id = p.account_id
+    where ${db.dialect.inList("p.account_id", accountIds)} and r.namespace_id = ${organizationId}
+      and r.deleted_ms is null
+    order by r.name`;
 }
 
 /** One user or robot. Throws `not_found` when it is in no team and has no role. */

@@ -4,7 +4,7 @@
  */
 
 import type { App } from "../../app.ts";
-import type { Db, Tx } from "../../db/db.ts";
+import type { Db, SqlQuery, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import { RegistryError } from "../../errors.ts";
 import type { Caller } from "../access/actor.ts";
@@ -26,6 +26,8 @@ export interface PrototypeAccount {
 }
 
 export interface Prototype {
+  /** Their order; not shown. */
+  readonly id: number;
   readonly uuid: string;
   readonly role: DefaultRole;
   /** The rule is for what this account makes; undefined: whoever makes it. */
@@ -39,9 +41,13 @@ interface Change {
   readonly request: RequestOrigin;
 }
 
-/** Oldest first. Costs the organization's own rules. */
-export async function listPrototypes(db: Db, organizationId: number): Promise<Prototype[]> {
-  return select(db, organizationId, undefined);
+/** A page of an organization's rules, oldest first. */
+export async function listPrototypes(
+  db: Db,
+  organizationId: number,
+  page: { afterId: number; limit: number },
+): Promise<Prototype[]> {
+  return select(db, organizationId, db.sql`and d.id > ${page.afterId}`, page.limit);
 }
 
 export interface NewPrototype {
@@ -127,12 +133,13 @@ async function changeRole(
 }
 
 async function getPrototype(db: Db, organizationId: number, uuid: string): Promise<Prototype> {
-  const [found] = await select(db, organizationId, uuid);
+  const [found] = await select(db, organizationId, db.sql`and d.uuid = ${uuid}`, 1);
   if (!found) throw new RegistryError("not_found");
   return found;
 }
 
 interface PrototypeRow {
+  id: number;
   uuid: string;
   role: DefaultRole;
   activating: string | null;
@@ -146,10 +153,9 @@ interface PrototypeRow {
   team: string | null;
 }
 
-async function select(db: Db, organizationId: number, uuid: string | undefined): Promise<Prototype[]> {
-  const only = uuid === undefined ? db.sql`` : db.sql`and d.uuid = ${uuid}`;
+async function select(db: Db, organizationId: number, only: SqlQuery<unknown>, limit: number): Promise<Prototype[]> {
   const rows = await db.sql<PrototypeRow>`/* prototype.list */
-    select d.uuid, d.role, t.name as team,
+    select d.id, d.uuid, d.role, t.name as team,
            a.username as activating, a.email as activating_email, a.kind as activating_kind,
            (select count(*) from team_member m join team mt on mt.id = m.team_id
             where m.account_id = a.id and mt.organization_id = d.organization_id) as activating_member,
@@ -161,13 +167,14 @@ async function select(db: Db, organizationId: number, uuid: string | undefined):
     left join account g on g.id = d.delegate_account_id
     left join team t on t.id = d.delegate_team_id
     where d.organization_id = ${organizationId} ${only}
-    order by d.id`;
+    order by d.id limit ${limit}`;
   return rows.map(decodePrototype);
 }
 
 function decodePrototype(row: PrototypeRow): Prototype {
   const delegate = decodeAccount(row.delegate, row.delegate_email, row.delegate_kind, row.delegate_member);
   return {
+    id: toNumber(row.id),
     uuid: row.uuid,
     role: row.role,
     activating: decodeAccount(row.activating, row.activating_email, row.activating_kind, row.activating_member),

@@ -3,6 +3,7 @@
 import type { App } from "../../app.ts";
 import type { Db } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
+import type { KeyPage } from "../../db/page.ts";
 import { getRobotAccount, type RobotOwner } from "./robot.ts";
 
 export interface RobotView {
@@ -35,18 +36,17 @@ interface RobotRow {
 
 type ListApp = Pick<App, "db" | "secrets">;
 
-/** Robots of a namespace by name, at most `limit`. Tokens only for those who administer it. */
+/** Robots of a namespace, a page by full name. Tokens only for those who administer it. */
 export async function listRobots(
   app: ListApp,
   owner: RobotOwner,
-  options: { limit: number | undefined; withTokens: boolean },
+  page: KeyPage & { withTokens: boolean },
 ): Promise<RobotView[]> {
-  const { sql } = app.db;
-  const limit = options.limit === undefined ? sql`` : sql`limit ${options.limit}`;
-  const rows = await sql<RobotRow>`/* robot.list */
+  const rows = await app.db.sql<RobotRow>`/* robot.list */
     select id, username, description, metadata, token_encrypted, created_ms, last_accessed_ms
-    from account where owner_id = ${owner.id} and deleted_ms is null order by username ${limit}`;
-  return rows.map((row) => decodeRobot(app, row, options.withTokens));
+    from account where owner_id = ${owner.id} and username > ${page.after} and deleted_ms is null
+    order by username limit ${page.limit}`;
+  return rows.map((row) => decodeRobot(app, row, page.withTokens));
 }
 
 /** One robot with its token. Throws `invalid_request`: `Could not find robot with specified username`. */
@@ -59,15 +59,14 @@ export async function getRobot(app: ListApp, owner: RobotOwner, shortName: strin
   return decodeRobot(app, row, true);
 }
 
-/** Teams and repositories of every robot of a namespace. Two queries; costs the robots' own rights. */
-export async function findRobotRights(db: Db, ownerId: number): Promise<RobotRights> {
+/** Teams and repositories of a page of robots. Two queries; costs the robots' own rights. */
+export async function findRobotRights(db: Db, robotIds: readonly number[]): Promise<RobotRights> {
   const teams = await db.sql<{ id: number; name: string }>`/* robot.teams */
-    select a.id, t.name from account a join team_member m on m.account_id = a.id join team t on t.id = m.team_id
-    where a.owner_id = ${ownerId} and a.deleted_ms is null order by t.name`;
+    select m.account_id as id, t.name from team_member m join team t on t.id = m.team_id
+    where ${db.dialect.inList("m.account_id", robotIds)} order by t.name`;
   const repositories = await db.sql<{ id: number; name: string }>`/* robot.repositories */
-    select a.id, r.name from account a join repository_permission p on p.account_id = a.id
-    join repository r on r.id = p.repository_id
-    where a.owner_id = ${ownerId} and a.deleted_ms is null and r.deleted_ms is null order by r.name`;
+    select p.account_id as id, r.name from repository_permission p join repository r on r.id = p.repository_id
+    where ${db.dialect.inList("p.account_id", robotIds)} and r.deleted_ms is null order by r.name`;
   return { teams: byRobot(teams), repositories: byRobot(repositories) };
 }
 

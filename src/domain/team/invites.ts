@@ -36,13 +36,13 @@ export interface PendingInvite {
   readonly email: string | undefined;
 }
 
-/** Invitations of a team that nobody has answered yet: users by name, then addresses. */
-export async function listInvites(db: Db, teamId: number): Promise<PendingInvite[]> {
+/** Invitations of a team that nobody has answered yet, at most `limit`: users by name, then addresses. */
+export async function listInvites(db: Db, teamId: number, limit: number): Promise<PendingInvite[]> {
   const rows = await db.sql<{ username: string | null; email: string | null }>`/* team.invites */
     select a.username, coalesce(i.email, a.email) as email
     from team_invite i left join account a on a.id = i.account_id
     where i.team_id = ${teamId} and a.deleted_ms is null
-    order by case when a.username is null then 1 else 0 end, a.username, i.email`;
+    order by case when a.username is null then 1 else 0 end, a.username, i.email limit ${limit}`;
   return rows.map((row) => ({ username: row.username ?? undefined, email: row.email ?? undefined }));
 }
 

@@ -6,10 +6,11 @@
 import type { App } from "../../app.ts";
 import type { Db, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
+import type { KeyPage } from "../../db/page.ts";
 import { RegistryError } from "../../errors.ts";
 import { findRobotName, isNamespaceName } from "../../oci/names.ts";
-import { keepingAnAdmin, lockOrganization } from "../organization/admins.ts";
 import { isMailing } from "../mail/mailing.ts";
+import { keepingAnAdmin, lockOrganization } from "../organization/admins.ts";
 import { type Account, EVERYTHING, findAccount } from "../user/account.ts";
 import { type Invitation, inviteUser, mailInvitation, withdrawInvite } from "./invites.ts";
 import { type Change, getTeam, insertMember, isOnlyAdminTeam, log, type Organization, type Team } from "./team.ts";
@@ -22,11 +23,12 @@ export interface TeamMember {
   readonly isRobot: boolean;
 }
 
-/** Everybody in a team, by name. Costs the team's own members. */
-export async function listTeamMembers(db: Db, teamId: number): Promise<TeamMember[]> {
+/** Everybody in a team, a page by name. Costs the team's own members. */
+export async function listTeamMembers(db: Db, teamId: number, page: KeyPage): Promise<TeamMember[]> {
   const rows = await db.sql<{ username: string; email: string | null; kind: string }>`/* team.members */
     select a.username, a.email, a.kind from team_member m join account a on a.id = m.account_id
-    where m.team_id = ${teamId} and a.deleted_ms is null order by a.username`;
+    where m.team_id = ${teamId} and a.username > ${page.after} and a.deleted_ms is null
+    order by a.username limit ${page.limit}`;
   return rows.map((row) => ({ name: row.username, email: row.email ?? undefined, isRobot: row.kind === "robot" }));
 }
 

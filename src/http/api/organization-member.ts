@@ -8,7 +8,15 @@ import {
   type OrganizationMember,
   removeOrganizationMember,
 } from "../../domain/organization/members.ts";
-import { personAvatar, teamBadge, teamBadgeSchema } from "./organization-views.ts";
+import {
+  nextPage,
+  nextPageField,
+  nextPageQuery,
+  pageAfter,
+  personAvatar,
+  teamBadge,
+  teamBadgeSchema,
+} from "./organization-views.ts";
 import { type ApiRoute, json, noContent, route } from "./route.ts";
 import { avatarSchema } from "./views.ts";
 
@@ -36,10 +44,16 @@ export const organizationMemberRoutes: readonly ApiRoute[] = [
     path: "/organization/{orgname}/collaborators",
     summary: "Lists users with roles on repositories of the organization who are in none of its teams",
     needs: { organization: "admin" },
-    answers: { 200: () => z.strictObject({ collaborators: z.array(collaboratorSchema()) }) },
-    async handle({ app, organization }) {
-      const collaborators = await listCollaborators(app.db, organization.account.id);
-      return json(200, { collaborators: collaborators.map(collaboratorView) });
+    query: () => z.object(nextPageQuery()),
+    answers: { 200: () => z.strictObject({ collaborators: z.array(collaboratorSchema()), ...nextPageField() }) },
+    async handle({ app, organization, query }) {
+      const list = `collaborators:${organization.account.id}`;
+      const page = pageAfter(app, list, query.next_page);
+      const people = await listCollaborators(app.db, organization.account.id, page);
+      return json(200, {
+        collaborators: people.map(collaboratorView),
+        ...nextPage(app, list, people, page.limit, ({ name }) => name),
+      });
     },
   }),
   route({
@@ -47,10 +61,16 @@ export const organizationMemberRoutes: readonly ApiRoute[] = [
     path: "/organization/{orgname}/members",
     summary: "Lists the users in the organization's teams",
     needs: { organization: "admin", superuser: true },
-    answers: { 200: () => z.strictObject({ members: z.array(memberSchema()) }) },
-    async handle({ app, organization }) {
-      const members = await listOrganizationMembers(app.db, organization.account.id);
-      return json(200, { members: members.map(memberView) });
+    query: () => z.object(nextPageQuery()),
+    answers: { 200: () => z.strictObject({ members: z.array(memberSchema()), ...nextPageField() }) },
+    async handle({ app, organization, query }) {
+      const list = `members:${organization.account.id}`;
+      const page = pageAfter(app, list, query.next_page);
+      const people = await listOrganizationMembers(app.db, organization.account.id, page);
+      return json(200, {
+        members: people.map(memberView),
+        ...nextPage(app, list, people, page.limit, ({ name }) => name),
+      });
     },
   }),
   route({

@@ -1,12 +1,31 @@
 /** How organizations, teams and the people in them look in answers; schemas beside the shapes. Source: quay-api, sections 3 to 5. */
 
 import { z } from "zod";
+import type { App } from "../../app.ts";
 import type { QuotaReport } from "../../domain/quota/report.ts";
 import type { PendingInvite } from "../../domain/team/invites.ts";
 import type { TeamMember } from "../../domain/team/members.ts";
-import type { RepositoryRole } from "../../domain/team/permissions.ts";
+import { listRoles, type RepositoryRole } from "../../domain/team/permissions.ts";
 import type { Team } from "../../domain/team/team.ts";
+import { openPage, type PageApp, sealPage } from "./paging.ts";
 import { avatar, avatarSchema } from "./views.ts";
+
+/** Quay gives these lists whole; here they go on behind this many. */
+export const LIST_MAX = 5000;
+
+export const nextPageQuery = () => ({ next_page: z.string().optional() });
+export const nextPageField = () => ({ next_page: z.string().optional() });
+
+/** Where a page by name begins: what `next_page` says, or the beginning. */
+export function pageAfter(app: PageApp, list: string, token: string | undefined, limit = LIST_MAX) {
+  return { after: openPage(app, list, token, z.string()) ?? "", limit };
+}
+
+/** `next_page`, when the page is full. */
+export function nextPage<T>(app: PageApp, list: string, rows: readonly T[], limit: number, keyOf: (row: T) => string) {
+  const last = rows.length === limit ? rows.at(-1) : undefined;
+  return last === undefined ? {} : { next_page: sealPage(app, list, keyOf(last)) };
+}
 
 export const roleSchema = () => z.enum(["read", "write", "admin"]);
 export const teamRoleSchema = () => z.enum(["member", "creator", "admin"]);
@@ -72,9 +91,18 @@ export const rolesSchema = () =>
         role: roleSchema(),
       }),
     ),
+    ...nextPageField(),
   });
 
-export function rolesView(roles: readonly RepositoryRole[]) {
+/** A page of the roles of a team or robot; `list` names whose. */
+export async function rolesPage(app: App, holder: { teamId: number } | { accountId: number }, token?: string) {
+  const list = `roles:${JSON.stringify(holder)}`;
+  const page = pageAfter(app, list, token);
+  const roles = await listRoles(app.db, holder, page);
+  return { ...rolesView(roles), ...nextPage(app, list, roles, page.limit, ({ path }) => path) };
+}
+
+function rolesView(roles: readonly RepositoryRole[]) {
   return {
     permissions: roles.map(({ repository, isPublic, role }) => ({
       repository: { name: repository, is_public: isPublic },

@@ -4,7 +4,7 @@ import type { z } from "zod";
 import type { App } from "../../app.ts";
 import { RegistryError } from "../../errors.ts";
 
-type PageApp = Pick<App, "pageTokens" | "clock">;
+export type PageApp = Pick<App, "pageTokens" | "clock">;
 
 /** Source: quay-api reference, section 1.4. */
 const LIFE_MS = 2 * 24 * 3600 * 1000;

@@ -10,7 +10,8 @@ import {
   updatePrototype,
 } from "../../domain/prototype/prototype.ts";
 import { RegistryError } from "../../errors.ts";
-import { personAvatar, roleSchema } from "./organization-views.ts";
+import { LIST_MAX, nextPageField, nextPageQuery, personAvatar, roleSchema } from "./organization-views.ts";
+import { openPage, sealPage } from "./paging.ts";
 import { type ApiRoute, json, noContent, route } from "./route.ts";
 import { avatar, avatarSchema } from "./views.ts";
 
@@ -62,10 +63,15 @@ export const prototypeRoutes: readonly ApiRoute[] = [
     path: "/organization/{orgname}/prototypes",
     summary: "Lists the default permissions of new repositories",
     needs: { organization: "admin" },
-    answers: { 200: () => z.strictObject({ prototypes: z.array(prototypeSchema()) }) },
-    async handle({ app, organization }) {
-      const prototypes = await listPrototypes(app.db, organization.account.id);
-      return json(200, { prototypes: prototypes.map(prototypeView) });
+    query: () => z.object(nextPageQuery()),
+    answers: { 200: () => z.strictObject({ prototypes: z.array(prototypeSchema()), ...nextPageField() }) },
+    async handle({ app, organization, query }) {
+      const list = `prototypes:${organization.account.id}`;
+      const afterId = openPage(app, list, query.next_page, z.number()) ?? 0;
+      const prototypes = await listPrototypes(app.db, organization.account.id, { afterId, limit: LIST_MAX });
+      const last = prototypes.length === LIST_MAX ? prototypes.at(-1) : undefined;
+      const next = last ? { next_page: sealPage(app, list, last.id) } : {};
+      return json(200, { prototypes: prototypes.map(prototypeView), ...next });
     },
   }),
   route({

@@ -17,13 +17,20 @@ import {
   type RobotOwner,
   regenerateRobotToken,
 } from "../../domain/robot/robot.ts";
-import { listRoles } from "../../domain/team/permissions.ts";
 import { RegistryError } from "../../errors.ts";
-import { rolesSchema, rolesView, teamBadge, teamBadgeSchema } from "./organization-views.ts";
+import {
+  LIST_MAX,
+  nextPage,
+  nextPageField,
+  nextPageQuery,
+  pageAfter,
+  rolesPage,
+  rolesSchema,
+  teamBadge,
+  teamBadgeSchema,
+} from "./organization-views.ts";
 import { type ApiRoute, json, noContent, route } from "./route.ts";
 import { httpDate, httpDateSchema, queryBool } from "./views.ts";
-
-const LIMIT_MAX = 10_000;
 
 const robotFields = () => ({
   name: z.string(),
@@ -41,6 +48,7 @@ const listedSchema = () =>
         repositories: z.array(z.string()).optional(),
       }),
     ),
+    ...nextPageField(),
   });
 const robotSchema = () =>
   z.strictObject({ ...robotFields(), token: z.string(), unstructured_metadata: z.record(z.string(), z.unknown()) });
@@ -63,7 +71,8 @@ const listQuery = () =>
   z.object({
     permissions: queryBool(false),
     token: queryBool(true),
-    limit: z.coerce.number().int().min(1).max(LIMIT_MAX).optional(),
+    limit: z.coerce.number().int().min(1).max(LIST_MAX).optional(),
+    ...nextPageQuery(),
   });
 const creation = () =>
   z.object({
@@ -72,8 +81,11 @@ const creation = () =>
   });
 
 async function listView(app: App, owner: RobotOwner, query: z.infer<ReturnType<typeof listQuery>>, isAdmin: boolean) {
-  const robots = await listRobots(app, owner, { limit: query.limit, withTokens: isAdmin && query.token });
-  const rights = isAdmin && query.permissions ? await findRobotRights(app.db, owner.id) : undefined;
+  const list = `robots:${owner.id}`;
+  const page = pageAfter(app, list, query.next_page, query.limit);
+  const robots = await listRobots(app, owner, { ...page, withTokens: isAdmin && query.token });
+  const ids = robots.map(({ id }) => id);
+  const rights = isAdmin && query.permissions ? await findRobotRights(app.db, ids) : undefined;
   return {
     robots: robots.map((robot) => ({
       ...listedView(robot),
@@ -84,6 +96,7 @@ async function listView(app: App, owner: RobotOwner, query: z.infer<ReturnType<t
           }
         : {}),
     })),
+    ...nextPage(app, list, robots, page.limit, ({ name }) => name),
   };
 }
 
@@ -105,9 +118,9 @@ const actions = {
     await deleteRobot(app, owner, shortName, by);
     return noContent();
   },
-  async permissions(app: App, owner: RobotOwner, shortName: string) {
+  async permissions(app: App, owner: RobotOwner, shortName: string, query: { next_page?: string | undefined }) {
     const robot = await getRobotAccount(app.db, owner, shortName);
-    return json(200, rolesView(await listRoles(app.db, { accountId: robot.id })));
+    return json(200, await rolesPage(app, { accountId: robot.id }, query.next_page));
   },
   async regenerate(app: App, owner: RobotOwner, shortName: string, by: By) {
     await regenerateRobotToken(app, owner, shortName, by);
@@ -182,8 +195,10 @@ const userRobotRoutes: readonly ApiRoute[] = [
     path: "/user/robots/{robot_shortname}/permissions",
     summary: "Lists the roles of a robot of the caller",
     needs: { account: "admin" },
+    query: () => z.object(nextPageQuery()),
     answers: { 200: rolesSchema },
-    handle: ({ app, principal, params }) => actions.permissions(app, ownOf(principal), params.robot_shortname ?? ""),
+    handle: ({ app, principal, params, query }) =>
+      actions.permissions(app, ownOf(principal), params.robot_shortname ?? "", query),
   }),
   route({
     method: "POST",
@@ -249,9 +264,10 @@ const organizationRobotRoutes: readonly ApiRoute[] = [
     path: "/organization/{orgname}/robots/{robot_shortname}/permissions",
     summary: "Lists the roles of a robot of an organization",
     needs: { organization: "admin", superuser: true },
+    query: () => z.object(nextPageQuery()),
     answers: { 200: rolesSchema },
-    handle: ({ app, organization, params }) =>
-      actions.permissions(app, ownerOf(organization), params.robot_shortname ?? ""),
+    handle: ({ app, organization, params, query }) =>
+      actions.permissions(app, ownerOf(organization), params.robot_shortname ?? "", query),
   }),
   route({
     method: "POST",

@@ -5,16 +5,20 @@ import { refused } from "../../domain/access/require.ts";
 import { isMailing } from "../../domain/mail/mailing.ts";
 import { inviteEmail, listInvites, withdrawEmailInvite } from "../../domain/team/invites.ts";
 import { addTeamMember, listTeamMembers, removeTeamMember } from "../../domain/team/members.ts";
-import { listRoles } from "../../domain/team/permissions.ts";
 import { deleteTeam, getTeam, isInTeam, putTeam } from "../../domain/team/team.ts";
 import {
   emailInviteView,
   inviteSchema,
   inviteView,
+  LIST_MAX,
   memberSchema,
   memberView,
+  nextPage,
+  nextPageField,
+  nextPageQuery,
+  pageAfter,
+  rolesPage,
   rolesSchema,
-  rolesView,
   teamRoleSchema,
   teamSchema,
   teamView,
@@ -55,25 +59,30 @@ export const teamRoutes: readonly ApiRoute[] = [
     path: "/organization/{orgname}/team/{teamname}/members",
     summary: "Lists the members of a team, and for admins who was invited to it",
     needs: { organization: "member" },
-    query: () => z.object({ includePending: queryBool(false) }),
+    query: () => z.object({ includePending: queryBool(false), ...nextPageQuery() }),
     answers: {
       200: () =>
         z.strictObject({
           name: z.string(),
           can_edit: z.boolean(),
           members: z.array(z.union([memberSchema(), inviteSchema()])),
+          ...nextPageField(),
         }),
     },
     async handle({ app, caller, organization, principal, params, query }) {
       const { isAdmin } = organization.standing;
       const team = await getTeam(app.db, organization.account.id, params.teamname ?? "");
       if (!isAdmin && !(await isInTeam(app.db, team.id, principal.accountId))) throw refused(caller, "no-role");
-      const members = await listTeamMembers(app.db, team.id);
-      const invites = isAdmin && query.includePending ? await listInvites(app.db, team.id) : [];
+      const list = `team-members:${team.id}`;
+      const page = pageAfter(app, list, query.next_page);
+      const members = await listTeamMembers(app.db, team.id, page);
+      const isAsked = isAdmin && query.includePending && page.after === "";
+      const invites = isAsked ? await listInvites(app.db, team.id, LIST_MAX) : [];
       return json(200, {
         name: team.name,
         can_edit: isAdmin,
         members: [...members.map((member) => memberView(member, false)), ...invites.map(inviteView)],
+        ...nextPage(app, list, members, page.limit, ({ name }) => name),
       });
     },
   }),
@@ -133,10 +142,11 @@ export const teamRoutes: readonly ApiRoute[] = [
     path: "/organization/{orgname}/team/{teamname}/permissions",
     summary: "Lists the roles that a team gives on repositories",
     needs: { organization: "admin" },
+    query: () => z.object(nextPageQuery()),
     answers: { 200: rolesSchema },
-    async handle({ app, organization, params }) {
+    async handle({ app, organization, params, query }) {
       const team = await getTeam(app.db, organization.account.id, params.teamname ?? "");
-      return json(200, rolesView(await listRoles(app.db, { teamId: team.id })));
+      return json(200, await rolesPage(app, { teamId: team.id }, query.next_page));
     },
   }),
 ];
