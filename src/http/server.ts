@@ -16,6 +16,7 @@ import { userInitializeRoute } from "./api/user-initialize.ts";
 import { csrfRoute } from "./auth/session.ts";
 import { type Client, type ServerEnv, splitUrl } from "./context.ts";
 import { healthRoute } from "./health.ts";
+import { keysRoute } from "./keys.ts";
 import { createAccessLog } from "./middleware/access-log.ts";
 import type { Forwarding } from "./middleware/client-address.ts";
 import { createRateLimiter, type RateLimiter } from "./middleware/rate-limit.ts";
@@ -23,6 +24,7 @@ import { answerOauth } from "./oauth/router.ts";
 import { baseUrl } from "./registry/challenge.ts";
 import { toRegistryError } from "./registry/errors.ts";
 import { createRegistryRouter } from "./registry/router.ts";
+import { wellKnownRoute } from "./well-known.ts";
 
 /** A request id from a proxy in front is kept when it cannot do harm in a log. */
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
@@ -81,12 +83,18 @@ export function createHttp(app: App): Hono<ServerEnv> {
     });
   }
   http.get("/_internal_ping", (c) => c.text("true"));
-  http.get("/keys/services/:service/keys", async (c) => {
+  http.all("/keys/services/*", (c) => {
     c.set("route", "keys");
-    return c.req.param("service") === app.tokenKeys.issuer
-      ? c.json({ keys: await app.tokenKeys.publicKeys() })
-      : c.notFound();
+    return keysRoute(app, c.req.raw, c.env);
   });
+  for (const path of ["/robots.txt", "/.well-known/*"]) {
+    http.get(path, async (c, next) => {
+      const response = wellKnownRoute(app, c.req.path, c.req.raw, c.env);
+      if (!response) return next();
+      c.set("route", "well_known");
+      return response;
+    });
+  }
   if (limiter) http.use("/api/*", async (c, next) => refusedByLimit(app, limiter, c) ?? (await next()));
   http.post("/api/v1/user/initialize", async (c) => {
     c.set("route", "user_initialize");

@@ -1,43 +1,51 @@
 /**
  * The small recurring work of one instance, in the main thread because each step is short: ending stale uploads, removing
- * tokens and codes that are over. Heavy kinds (GC, mirroring, scanning) get Bun workers with their issues.
+ * keys that nobody wants, finishing a count that another instance left. Heavy kinds (GC, mirroring, scanning) get Bun
+ * workers with their issues.
  */
 
 import type { App } from "../app.ts";
-import { sweepAppTokens } from "../domain/app-token/app-token.ts";
-import { sweepOauth } from "../domain/oauth/token.ts";
+import { sweepServiceKeys } from "../domain/service-key/service-key.ts";
+import { countRegistrySize } from "../domain/superuser/registry-size.ts";
 import { sweepUploads } from "../domain/upload/sweep.ts";
 import { errorFields } from "../observe/logger.ts";
 
 /** First sweep after the start-up rush is over. */
 const FIRST_DELAY_MS = 30_000;
+/** Rows removed in one transaction. */
+const BATCH = 100;
 
-/** Each does a bounded step and gives how much it found; 0 ends its turn. */
-const SWEEPS: Readonly<Record<string, (app: App) => Promise<number>>> = {
-  "stale uploads": sweepUploads,
-  "expired app-specific tokens": sweepAppTokens,
-  "expired OAuth codes and tokens": sweepOauth,
+/** A bounded step; gives how much it found, and is called again until that is nothing. */
+type Step = (app: App) => Promise<number>;
+
+const STEPS: Readonly<Record<string, Step>> = {
+  "sweep stale uploads": sweepUploads,
+  "sweep service keys": (app) => sweepServiceKeys(app, BATCH),
+  "count the registry's size": async (app) => {
+    await countRegistrySize(app, false);
+    return 0;
+  },
 };
 
 /** Starts the timers; the function it gives stops them and waits for a running step. */
 export function startMaintenance(app: App): () => Promise<void> {
   let running: Promise<void> = Promise.resolve();
   let stopped = false;
-  let timer = setTimeout(step, FIRST_DELAY_MS);
+  let timer = setTimeout(round, FIRST_DELAY_MS);
 
-  function step(): void {
-    running = sweepAll().finally(() => {
-      if (!stopped) timer = setTimeout(step, app.config.BLOBUPLOAD_CLEANUP_FREQUENCY * 1000);
+  function round(): void {
+    running = runAll().finally(() => {
+      if (!stopped) timer = setTimeout(round, app.config.BLOBUPLOAD_CLEANUP_FREQUENCY * 1000);
     });
   }
 
-  async function sweepAll(): Promise<void> {
-    for (const [what, sweep] of Object.entries(SWEEPS)) {
+  /** One that fails does not keep the others from their work. */
+  async function runAll(): Promise<void> {
+    for (const [name, step] of Object.entries(STEPS)) {
       try {
-        while (!stopped && (await sweep(app)) > 0);
+        while (!stopped && (await step(app)) > 0);
       } catch (error) {
-        // One that fails must not keep the others from their turn.
-        app.log.error(`cannot sweep ${what}`, errorFields(error));
+        app.log.error(`cannot ${name}`, errorFields(error));
       }
     }
   }

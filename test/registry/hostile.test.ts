@@ -59,8 +59,9 @@ describe("forged tokens", () => {
       .sign(privateKey);
   };
   const publicJwk = async () => {
-    const [jwk] = (await registry.app.tokenKeys.publicKeys()) as { kid: string }[];
-    return jwk as { kid: string };
+    const response = await fetch(`${registry.berth.url}/keys/services/${registry.app.tokenKeys.issuer}/keys`);
+    const { keys } = (await response.json()) as { keys: { kid: string }[] };
+    return keys[0] as { kid: string };
   };
   const hs256 = async (key: string | Buffer, header: object) => {
     const text = `${encode(header)}.${encode(await claims())}`;

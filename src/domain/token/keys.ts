@@ -14,6 +14,8 @@ export const TOKEN_ALGORITHM = "ES256";
 const ROTATE_AFTER_MS = 24 * 3600 * 1000;
 /** A key verifies for this long after its last signature: longer than any token lives. */
 const VERIFY_AFTER_ROTATION_MS = 24 * 3600 * 1000;
+/** What a change to these keys by somebody else is called in `tx.changed`: a superuser deleted one. */
+export const TOKEN_KEYS = "token-keys";
 /** How often an unknown key id may send us to the database: forged tokens must not cost a query each. */
 const RELOAD_PAUSE_MS = 1000;
 const KEYS_MAX = 20;
@@ -41,9 +43,25 @@ export class TokenKeys {
   #signing: SigningKey | undefined;
   #reloadedMs = 0;
   #reloading: Promise<void> | undefined;
+  #generation = 0;
 
   constructor(options: TokenKeysOptions) {
     this.#options = options;
+    options.db.onChanged((keys) => {
+      if (keys === undefined || keys.includes(TOKEN_KEYS)) this.#forget();
+    });
+  }
+
+  /** Goes up when keys were taken away: what was verified before is to be verified again. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  #forget(): void {
+    this.#generation++;
+    this.#verifying = new Map();
+    this.#signing = undefined;
+    this.#reloadedMs = 0;
   }
 
   get issuer(): string {
@@ -54,11 +72,12 @@ export class TokenKeys {
   async signingKey(): Promise<SigningKey> {
     const nowMs = this.#options.clock.nowMs();
     if (this.#signing && this.#signing.rotateMs > nowMs) return this.#signing;
+    const generation = this.#generation;
     try {
       const signing = await this.#options.db.tx((tx) => this.#findOrMake(tx, nowMs));
       // The first tokens of a new key must not meet the pause that an unknown one has just begun.
       if (!this.#verifying.has(signing.kid)) await this.#reload(nowMs);
-      this.#signing = signing;
+      if (generation === this.#generation) this.#signing = signing;
       this.#options.onRenewal?.(true);
       return signing;
     } catch (error) {
@@ -77,12 +96,6 @@ export class TokenKeys {
     return found && found.expiresMs > nowMs ? found.key : undefined;
   }
 
-  /** The public keys that verify now, as JWKs, newest first. */
-  async publicKeys(): Promise<unknown[]> {
-    const rows = await this.#rows(this.#options.clock.nowMs());
-    return rows.map((row) => JSON.parse(row.public_jwk));
-  }
-
   /** Looks again, unless somebody just has; who comes while somebody looks waits for what is found. */
   async #reloadOnce(nowMs: number): Promise<void> {
     if (!this.#reloading && nowMs - this.#reloadedMs < RELOAD_PAUSE_MS) return;
@@ -93,11 +106,14 @@ export class TokenKeys {
   }
 
   async #reload(nowMs: number): Promise<void> {
+    const generation = this.#generation;
     const found = new Map<string, { key: Key; expiresMs: number }>();
     for (const row of await this.#rows(nowMs)) {
       const key = await importJWK(JSON.parse(row.public_jwk), TOKEN_ALGORITHM);
       found.set(row.kid, { key, expiresMs: toNumber(row.expires_ms) });
     }
+    // What was taken away while it was being read must not come back.
+    if (generation !== this.#generation) return this.#reload(nowMs);
     // At once: in between, a key that is known would be none of ours.
     this.#verifying = found;
     this.#reloadedMs = nowMs;
@@ -106,7 +122,7 @@ export class TokenKeys {
   #rows(nowMs: number) {
     return this.#options.db.sql<{ kid: string; public_jwk: string; expires_ms: number }>`/* token.keys */
       select kid, public_jwk, expires_ms from service_key
-      where service = ${this.#options.service} and expires_ms > ${nowMs} and approved_ms is not null
+      where service = ${this.#options.service} and expires_ms > ${nowMs} and private_encrypted is not null
       order by created_ms desc limit ${KEYS_MAX}`;
   }
 
@@ -136,7 +152,9 @@ export class TokenKeys {
     const publicJwk = await exportJWK(pair.publicKey);
     const kid = await calculateJwkThumbprint(publicJwk);
     const rotateMs = nowMs + ROTATE_AFTER_MS;
-    await tx.sql`/* token.drop_old_keys */ delete from service_key where service = ${service} and expires_ms <= ${nowMs}`;
+    await tx.sql`/* token.drop_old_keys */
+      delete from service_key
+      where service = ${service} and expires_ms <= ${nowMs} and private_encrypted is not null`;
     await tx.sql`/* token.insert_key */
       insert into service_key (kid, service, name, public_jwk, private_encrypted, created_ms, rotate_ms, expires_ms,
                                approval_type, approved_ms)

@@ -146,6 +146,7 @@ const VERIFIED_MAX = 20_000;
 
 export class TokenVerifier {
   readonly #verified = new Lru<string, VerifiedToken>(VERIFIED_MAX);
+  #generation = 0;
 
   /**
    * The caller behind a bearer token. An expired one gives a caller with `expired` set. Throws `unauthorized` for tokens
@@ -155,10 +156,16 @@ export class TokenVerifier {
     if (token.length > TOKEN_CHARS_MAX) throw refused(app, "the token is too long");
     const key = Bun.SHA256.hash(token, "base64");
     const nowMs = app.clock.nowMs();
+    const { generation } = app.tokenKeys;
+    if (generation !== this.#generation) {
+      this.#verified.clear();
+      this.#generation = generation;
+    }
     let verified = this.#verified.get(key);
     if (!verified) {
       verified = await verify(app, token, audience);
-      this.#verified.set(key, verified);
+      // The key may have been taken away meanwhile.
+      if (generation === app.tokenKeys.generation) this.#verified.set(key, verified);
     }
     const expired = verified.expiresMs + LEEWAY_SECONDS * 1000 <= nowMs;
     if (verified.accountId === undefined) {
