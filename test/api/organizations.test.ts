@@ -270,3 +270,66 @@ describe("deleting one", () => {
     await eventually(async () => !(await api.app.lookup.repository(path)), 1000);
   });
 });
+
+describe("what the config decides", () => {
+  let strict: Api;
+  beforeAll(async () => {
+    strict = await startApi({
+      CREATE_NAMESPACE_ON_PUSH: true,
+      FEATURE_SUPERUSERS_ORG_CREATION_ONLY: true,
+      FEATURE_CHANGE_TAG_EXPIRATION: false,
+      FEATURE_ORG_SHARED_EMAIL: true,
+      FEATURE_RECAPTCHA: true,
+      RECAPTCHA_SECRET_KEY: "none",
+      RECAPTCHA_WHITELISTED_USERS: ["admin"],
+      SUPER_USERS: ["admin", "sam"],
+    });
+    for (const name of ["alice", "sam"]) await strict.user(name);
+  }, 60_000);
+  afterAll(() => strict.stop());
+
+  test("only superusers make organizations, by a push neither", async () => {
+    const sent = (await strict.as("alice")).post("/organization/", { name: "by-alice" });
+    expect(await refusal(sent)).toEqual([403, "Unauthorized"]);
+    expect(await pushes(strict, "alice", "by-push/app")).toBe(false);
+    expect(await findAccount(strict.app.db, "by-push")).toBeUndefined();
+    expect(await pushes(strict, "sam", "by-sam/app")).toBe(true);
+    expect((await findAccount(strict.app.db, "by-sam"))?.kind).toBe("organization");
+    expect(await entriesOf(strict, "org_create")).toContainEqual({ email: null, namespace: "by-sam" });
+  });
+  test("a captcha is asked for, but not of the trusted", async () => {
+    const answer = await (await strict.as("sam")).post("/organization/", { name: "captcha" });
+    expect([answer.status, answer.body]).toEqual([
+      400,
+      { message: "Are you a bot? If not, please revalidate the captcha." },
+    ]);
+    expect((await (await strict.as("admin")).post("/organization/", { name: "captcha" })).status).toBe(201);
+  });
+  test("organizations may share an address, and the window stays", async () => {
+    const admin = await strict.as("admin");
+    for (const name of ["share-1", "share-2"]) {
+      expect((await admin.post("/organization/", { name, email: "team@example.com" })).status).toBe(201);
+      expect((await admin.get(`/organization/${name}`)).body.email).toBe("team@example.com");
+    }
+    const changed = await admin.put("/organization/share-2", {
+      email: "other@example.com",
+      tag_expiration_s: 1_209_600,
+    });
+    expect([changed.status, changed.body.email]).toEqual([200, "other@example.com"]);
+    const [status, detail] = await refusal(admin.put("/organization/share-1", { tag_expiration_s: 86_400 }));
+    expect([status, detail]).toEqual([
+      400,
+      "The tag expiration stays at 1209600 seconds: FEATURE_CHANGE_TAG_EXPIRATION is off",
+    ]);
+  });
+});
+
+/** Whether somebody can push to a place that is not there yet. */
+async function pushes(at: Api, username: string, path: string): Promise<boolean> {
+  try {
+    await publish(at.client(username, password), path, image(path), "v1");
+    return true;
+  } catch {
+    return false;
+  }
+}

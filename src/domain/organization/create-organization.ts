@@ -13,6 +13,7 @@ import { parseEmail, parseNamespaceName } from "../../oci/names.ts";
 import type { Caller, Principal } from "../access/actor.ts";
 import { logAction, type RequestOrigin } from "../audit/audit.ts";
 import { isMailing } from "../mail/mailing.ts";
+import { requireHuman } from "../sign-up/captcha.ts";
 import { findAccount, insertAccount } from "../user/account.ts";
 
 export const OWNERS_TEAM = "owners";
@@ -28,18 +29,21 @@ export function mayCreateOrganizations(config: CreationPolicy, principal: Princi
 export interface NewOrganization {
   name: string;
   email?: string | undefined;
+  /** The answer to the captcha, where one is asked for. */
+  captcha?: string | undefined;
   request: RequestOrigin;
 }
 
-/** Makes an organization for the caller. Throws `denied`, `invalid_request` and `name_invalid` with Quay's texts. */
+/** Makes an organization for the caller. Throws `denied`, `captcha_failed`, `invalid_request` and `name_invalid` with Quay's texts. */
 export async function createOrganization(
-  app: Pick<App, "config" | "db" | "clock">,
+  app: Pick<App, "config" | "db" | "clock" | "captcha">,
   caller: Caller,
   input: NewOrganization,
 ): Promise<number> {
   const { principal } = caller;
   if (principal?.restricted) throw new RegistryError("denied", { message: "Disallowed for restricted users." });
   if (!principal || !mayCreateOrganizations(app.config, principal)) throw new RegistryError("denied");
+  await requireHuman(app, { caller, answer: input.captcha, request: input.request });
   // An empty field is how web forms leave it out.
   const email = input.email === "" ? undefined : input.email;
   if (email === undefined && isMailing(app.config)) throw invalid("Email address is required");

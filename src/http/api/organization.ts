@@ -100,10 +100,12 @@ export const organizationRoutes: readonly ApiRoute[] = [
     path: "/organization/",
     summary: "Makes an organization, with a team of owners that the caller is in",
     needs: { account: "admin" },
-    body: () => z.object({ name: z.string(), email: z.string().nullish() }),
+    body: () => z.object({ name: z.string(), email: z.string().nullish(), recaptcha_response: z.string().nullish() }),
     answers: { 201: () => z.literal("Created") },
     async handle({ app, caller, body, origin }) {
-      await createOrganization(app, caller, { name: body.name, email: body.email ?? undefined, request: origin() });
+      const { name, email, recaptcha_response } = body;
+      const input = { name, email: email ?? undefined, captcha: recaptcha_response ?? undefined, request: origin() };
+      await createOrganization(app, caller, input);
       return json(201, "Created");
     },
   }),
