@@ -82,17 +82,21 @@ async function findOrCreateNamespace(
 ): Promise<NamespaceFacts | undefined> {
   const { principal } = caller;
   const found = await findNamespaceFacts(app.db, parsed.namespace, principal);
-  const isOpen = app.config.REGISTRY_STATE !== "readonly" && !app.config.DISABLE_PUSHES;
-  const isCovered = hasScope(caller, "org:admin") && hasScope(caller, "repo:create");
-  const mayCreate = app.config.CREATE_NAMESPACE_ON_PUSH && mayCreateOrganizations(app.config, principal) && isCovered;
   // Asked before anything is made: a token for something else must leave no organization behind.
-  const isPush = isOpen && !caller.expired && tokenCovers(caller, parsed.path, "push");
-  if (found || !principal || !mayCreate || !isPush) return found;
+  const isPush = !caller.expired && tokenCovers(caller, parsed.path, "push");
+  if (found || !principal || !mayOpenNamespace(app.config, caller) || !isPush) return found;
   const nowMs = app.clock.nowMs();
   const tagExpirationSeconds = durationMs(app.config.DEFAULT_TAG_EXPIRATION) / 1000;
   const facts = { name: parsed.namespace, creatorId: principal.accountId, tagExpirationSeconds, nowMs };
   await app.db.tx((tx) => insertOrganization(tx, { ...facts, caller, request }));
   return findNamespaceFacts(app.db, parsed.namespace, principal);
+}
+
+/** Whether a push by this caller to a namespace that nobody has would make it an organization. */
+export function mayOpenNamespace(config: App["config"], caller: Caller): boolean {
+  if (!config.CREATE_NAMESPACE_ON_PUSH || config.REGISTRY_STATE === "readonly" || config.DISABLE_PUSHES) return false;
+  const isCovered = hasScope(caller, "org:admin") && hasScope(caller, "repo:create");
+  return isCovered && mayCreateOrganizations(config, caller.principal);
 }
 
 export interface CreateRepository {

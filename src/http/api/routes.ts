@@ -8,6 +8,7 @@ import { autoprunePolicyRoutes } from "./autoprune-policy.ts";
 import { capabilitiesRoutes } from "./capabilities.ts";
 import { entityRoutes } from "./entity.ts";
 import { errorRoutes } from "./error-type.ts";
+import { explainRoutes } from "./explain.ts";
 import { externalLoginRoutes } from "./external-login.ts";
 import { immutabilityPolicyRoutes } from "./immutability-policy.ts";
 import { labelRoutes } from "./label.ts";
@@ -25,6 +26,7 @@ import { repositoryEmailRoutes } from "./repository-email.ts";
 import { repositoryListRoutes } from "./repository-list.ts";
 import { repositoryPermissionRoutes } from "./repository-permission.ts";
 import { robotRoutes } from "./robot.ts";
+import { robotFederationRoutes } from "./robot-federation.ts";
 import type { ApiRoute } from "./route.ts";
 import { searchRoutes } from "./search.ts";
 import { serviceKeyRoutes } from "./service-key.ts";
@@ -55,6 +57,7 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...organizationMemberRoutes,
     ...prototypeRoutes,
     ...robotRoutes,
+    ...robotFederationRoutes,
     ...teamRoutes,
     ...teamInviteRoutes,
     ...autoprunePolicyRoutes,
@@ -72,6 +75,7 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...entityRoutes,
     ...superuserUserRoutes,
     ...messageRoutes,
+    ...explainRoutes,
     ...superuserOrganizationRoutes,
     ...serviceKeyRoutes,
     ...capabilitiesRoutes,
