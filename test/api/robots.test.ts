@@ -14,7 +14,7 @@ let restricted: ApiClient;
 beforeAll(async () => {
   api = await startApi({
     FEATURE_RESTRICTED_USERS: true,
-    RESTRICTED_USERS_WHITELIST: ["alice", "bob", "admin", "acme"],
+    RESTRICTED_USERS_WHITELIST: ["alice", "bob", "admin"],
     FEATURE_SUPERUSERS_FULL_ACCESS: true,
   });
   for (const name of ["alice", "bob", "limited"]) await api.user(name);
@@ -184,6 +184,18 @@ describe("who sees and changes what", () => {
     const made = await restricted.post("/organization/", { name: "limited-org" });
     expect([made.status, envelopeOf(made).detail]).toEqual([403, "Disallowed for restricted users."]);
   });
+});
+
+test("a robot of an organization pushes where it may, whoever is restricted", async () => {
+  const { name, token } = (await alice.put("/organization/acme/robots/pusher")).body;
+  await alice.put("/organization/acme/team/pushers", { role: "creator" });
+  expect((await alice.put(`/organization/acme/team/pushers/members/${name}`)).status).toBe(200);
+  await publish(api.client(name, token), "acme/by-robot", image("by robot"), "v1");
+  expect((await api.client("alice", password).pullManifest("acme/by-robot", "v1")).status).toBe(200);
+  const [robot] = (await alice.get("/organization/acme/robots?permissions=true")).body.robots.filter(
+    (found: { name: string }) => found.name === name,
+  );
+  expect(robot).toMatchObject({ teams: [{ name: "pushers" }], repositories: ["by-robot"] });
 });
 
 test("ROBOTS_DISALLOW leaves room for those of the whitelist alone", async () => {

@@ -1,7 +1,7 @@
 /** Teams over HTTP: making and changing them, who is in them, and that an organization never loses its last admin. */
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { password } from "../registry/harness.ts";
+import { eventually, password } from "../registry/harness.ts";
 import { image, publish } from "../support/content.ts";
 import { type Api, type ApiAnswer, type ApiClient, envelopeOf, startApi } from "./harness.ts";
 import { entriesOf } from "./sign-in.ts";
@@ -114,6 +114,17 @@ describe("members", () => {
     expect((await alice.delete(`/organization/${name}/team/devs`)).status).toBe(204);
     expect((await puller.pullManifest(`${name}/app`, "v1")).status).toBe(401);
     expect(await entriesOf(api, "org_add_team_member")).toContainEqual({ member: "bob", team: "devs" });
+  });
+  test("another instance forgets at once what a team gave", async () => {
+    const name = await makeOrganization();
+    await publish(api.client("alice", password), `${name}/app`, image("instances"), "v1");
+    await addAdmin(name, "bob", "second");
+    const { lookup } = api.app;
+    const repository = await api.repository(`${name}/app`);
+    const principal = await lookup.principal(await api.accountId("bob"));
+    await eventually(async () => (await lookup.role(principal, repository)) === "admin", 1000);
+    expect((await alice.delete(`/organization/${name}/team/second/members/bob`)).status).toBe(204);
+    await eventually(async () => (await lookup.role(principal, repository)) === "none", 1000);
   });
   test("are seen by themselves and by admins, edited by admins alone", async () => {
     const name = await makeOrganization();
