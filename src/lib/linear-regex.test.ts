@@ -49,6 +49,9 @@ describe("patterns that take a backtracking engine for ever", () => {
     ["^(a*)*b$", "a".repeat(128), false],
     ["(.*.*.*.*.*.*)=$", "a".repeat(128), false],
     ["^(a?){60}a{60}$", "a".repeat(60), true],
+    // Many ways wait at once here.
+    ["^((a|b|c|d|e|f|g|h)*(a|b|c|d|e|f|g|h)*(a|b|c|d|e|f|g|h)*)*!$", `${"abcdefgh".repeat(15)}!`, true],
+    ["^(a?(a?(a?(a?(a?|b)|b)|b)|b)|b){8}!$", `${"a".repeat(30)}b!`, true],
     ["^(([a-z])+.)+[A-Z]([a-z])+$", "a".repeat(128), false],
   ];
   for (const [pattern, text, matches] of cases) {

@@ -6,7 +6,7 @@
 
 /** Longest pattern: Quay's limit for tag patterns. */
 export const PATTERN_LENGTH_MAX = 256;
-/** States of one automaton: with a tag of 128 characters a match is at most 64,000 steps, well under a millisecond. */
+/** States of one automaton: with a tag of 128 characters a match is at most 64,000 steps, under a millisecond. */
 const STATES_MAX = 500;
 /** Deepest nesting of groups; the parser descends once per level. */
 const DEPTH_MAX = 20;
@@ -42,6 +42,8 @@ type State =
   | { kind: "done" };
 
 export interface LinearRegex {
+  /** What one character of a text costs at most. */
+  readonly steps: number;
   /** True when the pattern matches from the first character on, as Python's `re.match`; the end is free unless `$` says. */
   matchesStart(text: string): boolean;
   /** True when the pattern matches anywhere in the text, as Python's `re.search`. */
@@ -56,9 +58,11 @@ export function compileLinearRegex(pattern: string): LinearRegex {
   const states: State[] = [];
   emit(states, new Parser(pattern).parse());
   add(states, { kind: "done" });
+  const program = pack(states);
   return {
-    matchesStart: (text) => run(states, text, false),
-    matchesAnywhere: (text) => run(states, text, true),
+    steps: states.length,
+    matchesStart: (text) => run(program, text, false),
+    matchesAnywhere: (text) => run(program, text, true),
   };
 }
 
@@ -328,39 +332,98 @@ function addSplit(states: State[]): State & { kind: "split" } {
   return split;
 }
 
+/** The automaton as it is walked: one entry for each state in each of these. */
+interface Program {
+  readonly kinds: Uint8Array;
+  readonly nexts: Uint16Array;
+  readonly others: Uint16Array;
+  /** For states that take a character: which of ASCII's. */
+  readonly tables: readonly (Uint8Array | undefined)[];
+  readonly sets: readonly (CharacterSet | undefined)[];
+}
+
+const KIND: Readonly<Record<State["kind"], number>> = { set: 0, split: 1, begin: 2, end: 3, done: 4 };
+
+function pack(states: readonly State[]): Program {
+  // What is repeated is one set in many states.
+  const tables = new Map<CharacterSet, Uint8Array>();
+  const tableOf = (set: CharacterSet) => {
+    const known = tables.get(set) ?? asciiTable(set);
+    tables.set(set, known);
+    return known;
+  };
+  return {
+    kinds: Uint8Array.from(states, (state) => KIND[state.kind]),
+    nexts: Uint16Array.from(states, (state) => (state.kind === "done" ? 0 : state.next)),
+    others: Uint16Array.from(states, (state) => (state.kind === "split" ? state.other : 0)),
+    tables: states.map((state) => (state.kind === "set" ? tableOf(state.set) : undefined)),
+    sets: states.map((state) => (state.kind === "set" ? state.set : undefined)),
+  };
+}
+
+function asciiTable(set: CharacterSet): Uint8Array {
+  const table = new Uint8Array(128);
+  for (let code = 0; code < 128; code++) if (holds(set, code)) table[code] = 1;
+  return table;
+}
+
 /** Walks all ways at once: `current` is the set of states that the text so far leads to. */
-function run(states: readonly State[], text: string, anywhere: boolean): boolean {
-  let current: number[] = [];
+function run(program: Program, text: string, anywhere: boolean): boolean {
+  const { kinds, nexts, others } = program;
+  const size = kinds.length;
+  let current = new Uint16Array(size);
+  let next = new Uint16Array(size);
+  let count = 0;
   // The position at which a state was last entered, so that each is entered once per position.
-  const seen = new Int32Array(states.length).fill(-1);
+  const seen = new Int32Array(size).fill(-1);
+  // A split leaves two to look at, and those that were entered meanwhile are dropped only when their turn comes.
+  const open = new Uint16Array(2 * size + 1);
   for (let position = 0; position <= text.length; position++) {
-    if (position === 0 || anywhere) enter(0, position, current);
-    if (current.some((index) => states[index]?.kind === "done")) return true;
-    if (current.length === 0 && !anywhere) return false;
-    const next: number[] = [];
+    if (position === 0 || anywhere) count = enter(0, position, current, count);
+    if (count === DONE) return true;
+    if (count === 0 && !anywhere) return false;
+    if (position === text.length) return false;
     const code = text.charCodeAt(position);
-    for (const index of current) {
-      const state = states[index];
-      if (state?.kind === "set" && position < text.length && holds(state.set, code)) {
-        enter(state.next, position + 1, next);
-      }
+    let nextCount = 0;
+    for (let index = 0; index < count; index++) {
+      const state = current[index] as number;
+      if (!takes(program, state, code)) continue;
+      nextCount = enter(nexts[state] as number, position + 1, next, nextCount);
+      if (nextCount === DONE) return true;
     }
-    current = next;
+    [current, next, count] = [next, current, nextCount];
   }
   return false;
 
-  function enter(start: number, position: number, into: number[]): void {
-    const open = [start];
-    for (let index = open.pop(); index !== undefined; index = open.pop()) {
-      if (seen[index] === position) continue;
-      seen[index] = position;
-      const state = states[index];
-      if (state?.kind === "split") open.push(state.other, state.next);
-      else if (state?.kind === "begin") position === 0 && open.push(state.next);
-      else if (state?.kind === "end") position === text.length && open.push(state.next);
-      else into.push(index);
+  /** Adds a state and all that follow it without a character; gives the new length, or `DONE` at the end of the pattern. */
+  function enter(start: number, position: number, into: Uint16Array, length: number): number {
+    let added = length;
+    let depth = 0;
+    open[depth++] = start;
+    while (depth > 0) {
+      const state = open[--depth] as number;
+      if (seen[state] === position) continue;
+      seen[state] = position;
+      const kind = kinds[state];
+      if (kind === KIND.done) return DONE;
+      if (kind === KIND.set) into[added++] = state;
+      else if (kind === KIND.split) {
+        open[depth++] = others[state] as number;
+        open[depth++] = nexts[state] as number;
+      } else if (kind === KIND.begin ? position === 0 : position === text.length) {
+        open[depth++] = nexts[state] as number;
+      }
     }
+    return added;
   }
+}
+
+const DONE = -1;
+
+function takes({ tables, sets }: Program, state: number, code: number): boolean {
+  if (code < 128) return tables[state]?.[code] === 1;
+  const set = sets[state];
+  return set !== undefined && holds(set, code);
 }
 
 function holds(set: CharacterSet, code: number): boolean {

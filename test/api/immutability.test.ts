@@ -259,6 +259,18 @@ describe("policies of a repository", () => {
       (await owner.put(policyPath(path) + second.uuid, { tagPattern: "p1-", tagPatternMatches: true })).status,
     ).toBe(204);
   });
+  test("are refused when they cost too much together", async () => {
+    const path = await repositoryWith(["v1", one]);
+    const heavy = (letter: string) => ({ tagPattern: `(${letter}?){100}(${letter}?){100}` });
+    for (const letter of ["a", "b"]) expect((await owner.post(policyPath(path), heavy(letter))).status).toBe(201);
+    const refused = await owner.post(policyPath(path), heavy("c"));
+    expect([refused.status, envelopeOf(refused).detail]).toEqual([
+      400,
+      expect.stringContaining("too complex together"),
+    ]);
+    const { uuid } = (await owner.post(policyPath(path), { tagPattern: "v" })).body;
+    expect((await owner.put(policyPath(path) + uuid, heavy("c"))).status).toBe(400);
+  });
   test("that a backtracking engine would take for ever cost a push nothing", async () => {
     const path = await repositoryWith([undefined, one]);
     expect((await owner.post(policyPath(path), { tagPattern: "^(a+)+$" })).status).toBe(201);

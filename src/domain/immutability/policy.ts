@@ -23,6 +23,11 @@ import {
 
 type PolicyApp = Pick<App, "config" | "db" | "clock">;
 
+/**
+ * Steps of all patterns in one scope together. They are walked for each tag of a push: this many for a character are some
+ * tenths of a millisecond for the longest name.
+ */
+const STEPS_MAX = 1000;
 /** Expiring tags read at once while looking for one that a new policy would contradict. */
 const EXPIRING_PAGE = 500;
 
@@ -58,7 +63,9 @@ export async function createImmutabilityPolicy(
   const nowMs = app.clock.nowMs();
   await app.db.tx(async (tx) => {
     await lockScope(tx, scope);
-    if ((await listPolicies(tx, scope)).length >= POLICIES_MAX) throw tooManyPolicies();
+    const policies = await listPolicies(tx, scope);
+    if (policies.length >= POLICIES_MAX) throw tooManyPolicies();
+    requireBounded([...policies, pattern]);
     await requireNoConflict(app, tx, scope, pattern, nowMs);
     if (!(await insertPolicy(tx, scope, { ...pattern, uuid, createdMs: nowMs }))) throw duplicate(pattern);
     const metadata = metadataOf(pattern);
@@ -83,6 +90,7 @@ export async function updateImmutabilityPolicy(
     if (!policies.some(({ uuid }) => uuid === policy.uuid)) throw new RegistryError("not_found");
     const others = policies.filter(({ uuid }) => uuid !== policy.uuid);
     if (others.some(({ tagPattern }) => tagPattern === policy.tagPattern)) throw duplicate(policy);
+    requireBounded([...others, policy]);
     await requireNoConflict(app, tx, scope, policy, nowMs);
     await updatePolicy(tx, scope, policy);
     const metadata = metadataOf(policy);
@@ -111,6 +119,14 @@ function requirePattern(tagPattern: string): void {
     throw new RegistryError("invalid_request", { message: "tagPattern is required and must not be empty" });
   }
   requireTagPattern(tagPattern);
+}
+
+function requireBounded(patterns: readonly ImmutabilityPattern[]): void {
+  const steps = patterns.reduce((sum, { tagPattern }) => sum + requireTagPattern(tagPattern), 0);
+  if (steps <= STEPS_MAX) return;
+  throw new RegistryError("invalid_request", {
+    message: `The patterns here would be too complex together: written out they have ${steps} steps, at most ${STEPS_MAX} are taken`,
+  });
 }
 
 /** Changes of policies take turns; in a repository they also take turns with its pushes, which lock the same row. */

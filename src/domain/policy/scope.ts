@@ -53,15 +53,15 @@ export async function logPolicy(
   });
 }
 
-/** Throws `invalid_request` with what is wrong with a tag pattern. */
-export function requireTagPattern(tagPattern: string): void {
+/** Gives what the pattern costs; throws `invalid_request` with what is wrong with it. */
+export function requireTagPattern(tagPattern: string): number {
   if (!/^[\x20-\x7e]*$/.test(tagPattern)) {
     throw new RegistryError("invalid_request", {
       message: "Invalid tag pattern: tags have no characters but ASCII's, so a pattern has none either",
     });
   }
   try {
-    compileLinearRegex(tagPattern);
+    return compileLinearRegex(tagPattern).steps;
   } catch (error) {
     if (!(error instanceof PatternError)) throw error;
     throw new RegistryError("invalid_request", { message: `Invalid tag pattern: ${error.message}` });
