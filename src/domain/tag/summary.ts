@@ -8,7 +8,7 @@ export interface TagSummary {
   readonly startMs: number;
   readonly expiresMs: number | undefined;
   readonly manifestDigest: string;
-  /** Of the blobs an image names; undefined for an index, which names none. */
+  /** Of an image's layers, as in the history; undefined for an index. */
   readonly sizeBytes: number | undefined;
 }
 
@@ -24,9 +24,10 @@ export async function listTagSummaries(
     expires_ms: number | null;
     digest: string;
     kind: "image" | "index";
-    layers_size_bytes: number;
+    size_bytes: number;
   }>`/* tag.summaries */
-    select t.name, t.start_ms, t.expires_ms, m.digest, m.kind, m.layers_size_bytes
+    select t.name, t.start_ms, t.expires_ms, m.digest, m.kind,
+           coalesce(m.compressed_size_bytes, m.layers_size_bytes) as size_bytes
     from tag t join manifest m on m.id = t.manifest_id
     where t.repository_id = ${repositoryId} and t.end_ms is null and t.hidden = false
       and (t.expires_ms is null or t.expires_ms > ${page.nowMs})
@@ -36,6 +37,6 @@ export async function listTagSummaries(
     startMs: toNumber(row.start_ms),
     expiresMs: row.expires_ms === null ? undefined : toNumber(row.expires_ms),
     manifestDigest: row.digest,
-    sizeBytes: row.kind === "index" ? undefined : toNumber(row.layers_size_bytes),
+    sizeBytes: row.kind === "index" ? undefined : toNumber(row.size_bytes),
   }));
 }
