@@ -1,6 +1,7 @@
 /** What a running Berth consists of, as types only. `boot.ts` builds it; use-cases ask for the parts they need. */
 
 import type { CaptchaVerifier } from "./clients/captcha.ts";
+import type { IssuerKeys } from "./clients/issuer-keys.ts";
 import type { Mailer } from "./clients/smtp.ts";
 import type { GivenConfig } from "./config/load.ts";
 import type { Config } from "./config/schema.ts";
@@ -13,6 +14,7 @@ import type { UploadHashes } from "./domain/upload/hashes.ts";
 import type { LoginCache } from "./domain/user/login.ts";
 import type { PasswordHasher } from "./domain/user/password.ts";
 import type { Clock } from "./lib/clock.ts";
+import type { SafeFetch } from "./lib/safe-fetch.ts";
 import type { SecretBox } from "./lib/secret-box.ts";
 import type { LogSink } from "./logsink/contract.ts";
 import type { Logger } from "./observe/logger.ts";
@@ -36,9 +38,13 @@ export interface App {
   readonly passwords: PasswordHasher;
   readonly logins: LoginCache;
   readonly tokenKeys: TokenKeys;
+  /** Keys of the OpenID issuers that robots trust. */
+  readonly issuers: IssuerKeys;
   readonly uploadHashes: UploadHashes;
   readonly secrets: SecretBox;
   readonly mailer: Mailer;
+  /** Asks addresses that users supply. */
+  readonly outbound: SafeFetch;
   /** Asked only with FEATURE_RECAPTCHA. */
   readonly captcha: CaptchaVerifier;
   /** SECRET_KEY, or one the instances share: signs CSRF values, seals client keys. */

@@ -2,6 +2,7 @@
 
 import type { App } from "./app.ts";
 import { createCaptchaVerifier } from "./clients/captcha.ts";
+import { IssuerKeys } from "./clients/issuer-keys.ts";
 import { createMailer, type Mailer } from "./clients/smtp.ts";
 import { isPostgres } from "./config/db-uri.ts";
 import { type Config, ConfigError, type LoadedConfig } from "./config/load.ts";
@@ -20,8 +21,10 @@ import { TokenKeys } from "./domain/token/keys.ts";
 import { UploadHashes } from "./domain/upload/hashes.ts";
 import { LoginCache } from "./domain/user/login.ts";
 import { createPasswordHasher } from "./domain/user/password.ts";
+import { createAuthorities } from "./lib/authorities.ts";
 import { type Clock, systemClock } from "./lib/clock.ts";
 import { randomText } from "./lib/random.ts";
+import { createSafeFetch } from "./lib/safe-fetch.ts";
 import { createSecretBox } from "./lib/secret-box.ts";
 import { createLogger, type Logger, type LogLevel } from "./observe/logger.ts";
 import { createMetrics } from "./observe/metrics.ts";
@@ -62,6 +65,10 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
       config.DATABASE_SECRET_KEY ?? (await getOrMakeSetting(db, "database_secret_key", () => randomText(64)));
     const secrets = createSecretBox(databaseKey);
     const secretKey = config.SECRET_KEY ?? (await getOrMakeSetting(db, "secret_key", () => randomText(64)));
+    const outbound = createSafeFetch({
+      allowedHosts: config.SSRF_ALLOWED_HOSTS,
+      authorities: createAuthorities(loaded.extraCaPaths),
+    });
     const app: App = {
       config,
       given: loaded.given,
@@ -88,6 +95,8 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
         service: config.INSTANCE_SERVICE_KEY_SERVICE,
         onRenewal: (success) => metrics.keyRenewals.inc({ success: success ? "True" : "False" }),
       }),
+      outbound,
+      issuers: new IssuerKeys({ fetch: outbound, clock }),
       uploadHashes: new UploadHashes(),
       state: { draining: false },
     };

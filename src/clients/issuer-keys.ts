@@ -8,12 +8,7 @@ import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTPayload, jwtVeri
 import { RegistryError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import { Lru } from "../lib/lru.ts";
-
-/** Fetches a document of at most `maxBytes` within `timeoutMs`; the bound and the guard of addresses are its own. */
-export type FetchText = (
-  url: string,
-  options: { maxBytes: number; timeoutMs: number },
-) => Promise<{ status: number; text: string }>;
+import type { OutboundAnswer, SafeFetch } from "../lib/safe-fetch.ts";
 
 const ISSUERS_MAX = 500;
 const KEEP_MS = 3600 * 1000;
@@ -32,11 +27,11 @@ interface Known {
 }
 
 export class IssuerKeys {
-  readonly #options: { fetchText: FetchText; clock: Clock };
+  readonly #options: { fetch: SafeFetch; clock: Clock };
   readonly #known = new Lru<string, Known>(ISSUERS_MAX);
   readonly #loading = new Map<string, Promise<Known>>();
 
-  constructor(options: { fetchText: FetchText; clock: Clock }) {
+  constructor(options: { fetch: SafeFetch; clock: Clock }) {
     this.#options = options;
   }
 
@@ -104,17 +99,28 @@ export class IssuerKeys {
   }
 
   async #json(url: string): Promise<Record<string, unknown>> {
-    const limits = { maxBytes: DOCUMENT_BYTES_MAX, timeoutMs: TIMEOUT_MS };
-    const { status, text } = await this.#options.fetchText(url, limits);
+    const { status, body } = await this.#get(url);
     if (status !== 200) throw failed(url, `it answered ${status}`);
     let value: unknown;
     try {
-      value = JSON.parse(text);
+      value = JSON.parse(new TextDecoder().decode(body));
     } catch (error) {
       throw failed(url, "it is not JSON", error);
     }
     if (typeof value !== "object" || value === null) throw failed(url, "it is not a JSON object");
     return value as Record<string, unknown>;
+  }
+
+  async #get(url: string): Promise<OutboundAnswer> {
+    const headers = { Accept: "application/json" };
+    try {
+      const limits = { timeoutMs: TIMEOUT_MS, answerBytesMax: DOCUMENT_BYTES_MAX };
+      return await this.#options.fetch({ method: "GET", url, headers, ...limits });
+    } catch (error) {
+      // An address that may not be asked is the issuer's fault and not that of whoever holds its token.
+      if (error instanceof RegistryError && error.code === "invalid_request") throw failed(url, error.message, error);
+      throw error;
+    }
   }
 }
 
