@@ -6,6 +6,7 @@
 import { appTokenRoutes } from "./app-token.ts";
 import { autoprunePolicyRoutes } from "./autoprune-policy.ts";
 import { capabilitiesRoutes } from "./capabilities.ts";
+import { discoveryRoutes } from "./discovery.ts";
 import { entityRoutes } from "./entity.ts";
 import { errorRoutes } from "./error-type.ts";
 import { explainRoutes } from "./explain.ts";
@@ -80,6 +81,7 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...serviceKeyRoutes,
     ...capabilitiesRoutes,
     ...superuserRegistryRoutes,
+    ...discoveryRoutes(() => routes),
   ];
   for (const { method, path, needs } of routes) {
     if (!isDeclared(needs)) throw new Error(`route ${method} ${path} does not declare what it needs of its caller`);
