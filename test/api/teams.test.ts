@@ -238,4 +238,19 @@ describe("the last admin", () => {
       expect((await admins(name)).length).toBe(1);
     }
   }, 30_000);
+  test("nobody is in a team whose account was deleted while it was added", async () => {
+    const name = await makeOrganization();
+    for (let round = 0; round < 6; round++) {
+      const user = `fleeting-${round}`;
+      await api.user(user);
+      const leaver = await api.as(user);
+      const add = alice.put(`/organization/${name}/team/owners/members/${user}`);
+      const [added, deleted] = await Promise.all([add, leaver.delete("/user/")]);
+      expect([200, 400]).toContain(added.status);
+      expect([204, 400]).toContain(deleted.status);
+    }
+    const gone = await api.app.db.sql`
+      select m.team_id from team_member m join account a on a.id = m.account_id where a.deleted_ms is not null`;
+    expect(gone).toEqual([]);
+  }, 30_000);
 });

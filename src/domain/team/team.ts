@@ -85,10 +85,14 @@ export async function isInTeam(db: Db, teamId: number, accountId: number): Promi
   return rows.length > 0;
 }
 
-/** Repeating it does nothing. Rights on many repositories change with it. */
+/** Repeating it does nothing, and so does an account that is gone by now. Rights on many repositories change with it. */
 export async function insertMember(tx: Tx, teamId: number, accountId: number): Promise<void> {
+  // Locked, because whoever deletes the account ends its memberships and would not see this one.
   await tx.sql`/* team.add_member */
-    insert into team_member (team_id, account_id) values (${teamId}, ${accountId}) on conflict do nothing`;
+    insert into team_member (team_id, account_id)
+    select cast(${teamId} as bigint), id from account where id = ${accountId} and deleted_ms is null
+    ${tx.dialect.forUpdate}
+    on conflict do nothing`;
   tx.changed(EVERYTHING);
 }
 
