@@ -141,3 +141,24 @@ test("an unknown token costs no query each: forged ones cannot flood the databas
   }
   expect(app.db.stats.queries - before).toBeLessThanOrEqual(3);
 });
+
+test("a push of one tag costs few queries, however many tags and policies there are", async () => {
+  const basic = `Basic ${btoa(`admin:${password}`)}`;
+  const push = async (tag: string) => {
+    const before = app.db.stats.queries;
+    expect((await send("PUT", `/v2/admin/queries/manifests/${tag}`, basic, content.manifest)).status).toBe(201);
+    return app.db.stats.queries - before;
+  };
+  await push("warm");
+  // Lock, blobs, children, manifest, its blobs; policies and the label that limits tags; the tag and its log entry.
+  const cost = await push("cost-1");
+  expect(cost).toBeLessThanOrEqual(14);
+  await app.db.tx(async (tx) => {
+    await tx.sql`/* test.policies */
+      insert into immutability_policy (uuid, namespace_id, repository_id, tag_pattern, created_ms)
+      with recursive n (i) as (select 1 union all select i + 1 from n where i < 20)
+      select 'policy-' || cast(n.i as text), r.namespace_id, r.id, 'never-' || cast(n.i as text), 1
+      from n, repository r where r.path = 'admin/queries'`;
+  });
+  expect(await push("cost-2")).toBe(cost);
+});
