@@ -8,12 +8,15 @@ import type { App } from "../app.ts";
 import type { TlsFiles } from "../config/files.ts";
 import { Health } from "../domain/health/health.ts";
 import { TokenVerifier } from "../domain/token/token.ts";
+import { ACCOUNT_PAGES, answerAccountPage } from "./account-pages/router.ts";
 import { corsHeaders } from "./api/cors.ts";
 import { renderApiError } from "./api/errors.ts";
 import { createApiRouter } from "./api/router.ts";
 import { apiRoutes } from "./api/routes.ts";
 import { userInitializeRoute } from "./api/user-initialize.ts";
+import { federationRoute } from "./auth/federation-route.ts";
 import { csrfRoute } from "./auth/session.ts";
+import { configRoute } from "./config-route.ts";
 import { type Client, type ServerEnv, splitUrl } from "./context.ts";
 import { healthRoute } from "./health.ts";
 import { keysRoute } from "./keys.ts";
@@ -121,6 +124,22 @@ export function createHttp(app: App): Hono<ServerEnv> {
       return answer.response;
     });
   }
+  for (const path of ACCOUNT_PAGES) {
+    http.all(path, async (c, next) => {
+      const response = await answerAccountPage(app, c.req.raw, c.env);
+      if (!response) return next();
+      c.set("route", "account_page");
+      return response;
+    });
+  }
+  http.get("/config", (c) => {
+    c.set("route", "config");
+    return configRoute(app, c.req.raw, c.env);
+  });
+  http.get("/oauth2/federation/robot/token", (c) => {
+    c.set("route", "robot_federation");
+    return federationRoute(app, c.req.raw, c.env);
+  });
   http.get("/csrf_token", (c) => csrfRoute(app, c.req.raw));
   http.get("/", (c) => c.text("Berth: an OCI container registry. Images are at /v2/, health at /health/instance.\n"));
   http.notFound((c) => c.json({ message: "there is nothing at this path", path: c.req.path.slice(0, 255) }, 404));

@@ -20,15 +20,35 @@ const CODE_CHARS_MAX = 255;
 /** Whom the invitation with this code is for, undefined when there is none. */
 export async function findInvited(db: Db, code: string): Promise<Invited | undefined> {
   if (code.length > CODE_CHARS_MAX) return undefined;
-  const hash = new Bun.CryptoHasher("sha256").update(code).digest("hex");
   const [row] = await db.sql<{ account_id: number | null; email: string | null }>`/* invite.whom */
-    select account_id, email from team_invite where code_hash = ${hash}`;
+    select account_id, email from team_invite where code_hash = ${hashOf(code)}`;
   return (
     row && {
       accountId: row.account_id === null ? undefined : toNumber(row.account_id),
       email: row.email ?? undefined,
     }
   );
+}
+
+export interface Invitation {
+  readonly organization: string;
+  readonly team: string;
+  readonly inviter: string;
+}
+
+/** What the invitation with this code is to, undefined when there is none. */
+export async function findInvitation(db: Db, code: string): Promise<Invitation | undefined> {
+  if (code.length > CODE_CHARS_MAX) return undefined;
+  const [row] = await db.sql<Invitation>`/* invite.to_what */
+    select o.username as organization, t.name as team, a.username as inviter
+    from team_invite i join team t on t.id = i.team_id join account o on o.id = t.organization_id
+    join account a on a.id = i.inviter_id
+    where i.code_hash = ${hashOf(code)} and o.deleted_ms is null`;
+  return row;
+}
+
+function hashOf(code: string): string {
+  return new Bun.CryptoHasher("sha256").update(code).digest("hex");
 }
 
 /** True when the code came by a mail to this very address. */

@@ -48,6 +48,7 @@ ul { padding-left: 1.2rem; }
 .danger { color: #a30000; }
 .actions { display: flex; gap: 1rem; margin-top: 1.5rem; }
 button { font: inherit; padding: .5rem 1.2rem; border-radius: 6px; border: 1px solid #5b6b7b; background: #fff; }
+input { font: inherit; box-sizing: border-box; width: 100%; padding: .5rem; border-radius: 6px; border: 1px solid #5b6b7b; }
 button.go { background: #0b5cad; border-color: #0b5cad; color: #fff; }
 code { overflow-wrap: anywhere; background: #eef1f4; padding: .2rem .4rem; border-radius: 4px; }
 @media (prefers-color-scheme: dark) {

@@ -20,14 +20,13 @@ import { errorFields } from "../../observe/logger.ts";
 import { authenticateSession } from "../api/authenticate.ts";
 import { csrfToken, hasCsrf, sessionTokenOf } from "../auth/session.ts";
 import { type Client, requestOrigin, splitUrl } from "../context.ts";
-import { readBody } from "../registry/body.ts";
+import { readForm } from "../form.ts";
 import { baseUrl } from "../registry/challenge.ts";
 import { toRegistryError } from "../registry/errors.ts";
 import { accessTokenRoute } from "./access-token.ts";
 import { redirectTo } from "./page.ts";
 import { consentPage, errorPage, messagePage, tokenPage } from "./pages.ts";
 
-const FORM_BYTES_MAX = 64 * 1024;
 /** Quay's page for tokens of one's own, wherever LOCAL_OAUTH_HANDLER puts it besides. */
 const LOCAL_HANDLER = "/oauth/localapp";
 
@@ -184,12 +183,4 @@ async function requireRequest(exchange: Exchange): Promise<AuthorizationRequest>
   const read = await readRequest(exchange);
   if (read.kind === "request") return read.request;
   throw new RegistryError("invalid_request", { message: "The form holds an unknown response_type or scope" });
-}
-
-async function readForm(request: Request): Promise<URLSearchParams> {
-  const type = request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase();
-  if (type !== "application/x-www-form-urlencoded") {
-    throw new RegistryError("invalid_request", { message: "Send the form as application/x-www-form-urlencoded" });
-  }
-  return new URLSearchParams(new TextDecoder().decode(await readBody(request, FORM_BYTES_MAX)));
 }
