@@ -214,10 +214,13 @@ CREATE TABLE log_export (
   end_ms bigint not null,
   callback_url text,
   callback_email text,
+  -- root of the link to the file, as the one who asked knows this registry
+  base_url text not null,
   -- queued: the file is to be made; made: somebody is to be told; done and failed: nothing is left to do
   state text not null default 'queued' check (state in ('queued', 'made', 'done', 'failed')),
-  -- what is told: success, failed, invalidrequest or timedout
+  -- what is told: success, failed or timedout
   outcome text,
+  -- why it failed, for the operator
   reason text,
   -- the file's name is not to be guessed; known before the file is, so that what a crash leaves is found
   file_id text not null unique,
@@ -245,6 +248,10 @@ CREATE TABLE log_rotation (
   upload_id text,
   upload_location text,
   upload_state text,
+  -- up to here entries are in a durable archive and only left to be deleted; ids above the last are not
+  archived_created_ms bigint,
+  archived_id bigint,
+  archived_id_max bigint,
   -- when archiving last came to its end
   finished_ms bigint
 );

@@ -43,7 +43,7 @@ async function insertEntries(tx: Tx, entries: readonly LogEntry[]): Promise<void
   }
 }
 
-interface EntryRow {
+export interface EntryRow {
   id: number;
   kind: string;
   namespace_id: number | null;
