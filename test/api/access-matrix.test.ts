@@ -42,6 +42,8 @@ function bodyOf(key: string): unknown {
       return { namespace: "acme", repository: name, visibility: "private", description: "" };
     case "POST /organization/":
       return { name, email: `${name}@example.com` };
+    case "POST /user/robots/{}/federation":
+      return [{ issuer: "https://issuer.example", subject: name }];
     default:
       return {};
   }
