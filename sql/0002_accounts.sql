@@ -26,6 +26,7 @@ create table email_code (
   expires_ms bigint not null
 );
 create index email_code_by_account on email_code (account_id);
+create index email_code_by_expiry on email_code (expires_ms);
 
 -- What a user is asked at the next visit (confirm_username, enter_name, enter_company), as JSON.
 alter table account add column prompts text not null default '[]';
@@ -73,7 +74,7 @@ create table user_notification (
   subject_key text,
   created_ms bigint not null
 );
-create index user_notification_by_account on user_notification (account_id, created_ms, id);
+create index user_notification_by_account on user_notification (account_id, dismissed, created_ms, id);
 create index user_notification_by_subject on user_notification (subject_key) where subject_key is not null;
 create index user_notification_by_organization on user_notification (organization_id) where organization_id is not null;
 

@@ -159,6 +159,8 @@ CREATE TABLE email_code (
 
 CREATE INDEX email_code_by_account on email_code (account_id);
 
+CREATE INDEX email_code_by_expiry on email_code (expires_ms);
+
 CREATE TABLE immutability_policy (
   id integer primary key autoincrement,
   uuid text not null unique,
@@ -663,7 +665,7 @@ CREATE TABLE user_notification (
   created_ms bigint not null
 );
 
-CREATE INDEX user_notification_by_account on user_notification (account_id, created_ms, id);
+CREATE INDEX user_notification_by_account on user_notification (account_id, dismissed, created_ms, id);
 
 CREATE INDEX user_notification_by_organization on user_notification (organization_id) where organization_id is not null;
 

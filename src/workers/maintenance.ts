@@ -1,11 +1,13 @@
 /**
  * The small recurring work of one instance, in the main thread because each step is short: ending stale uploads, removing
- * keys that nobody wants, finishing a count that another instance left. Heavy kinds (GC, mirroring, scanning) get Bun
+ * keys that nobody wants and sessions that are over, finishing a count that another instance left. Heavy kinds (GC, mirroring, scanning) get Bun
  * workers with their issues.
  */
 
 import type { App } from "../app.ts";
+import { sweepCodes } from "../domain/recovery/email-code.ts";
 import { sweepServiceKeys } from "../domain/service-key/service-key.ts";
+import { sweepSessions } from "../domain/session/session.ts";
 import { countRegistrySize } from "../domain/superuser/registry-size.ts";
 import { sweepUploads } from "../domain/upload/sweep.ts";
 import { errorFields } from "../observe/logger.ts";
@@ -20,6 +22,8 @@ type Step = (app: App) => Promise<number>;
 
 const STEPS: Readonly<Record<string, Step>> = {
   "sweep stale uploads": sweepUploads,
+  "sweep sessions": (app) => sweepSessions(app, BATCH),
+  "sweep codes of mails": (app) => sweepCodes(app, BATCH),
   "sweep service keys": (app) => sweepServiceKeys(app, BATCH),
   "count the registry's size": async (app) => {
     await countRegistrySize(app, false);

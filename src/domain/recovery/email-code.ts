@@ -3,6 +3,7 @@
  * neither the database nor a copy of it opens anything.
  */
 
+import type { App } from "../../app.ts";
 import type { Db, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import { randomText } from "../../lib/random.ts";
@@ -27,12 +28,10 @@ export interface NewEmailCode {
   nowMs: number;
 }
 
-/** Makes a code for the account, and removes those of its codes that are over. */
+/** Makes a code for the account. */
 export async function issueCode(tx: Tx, input: NewEmailCode): Promise<string> {
   const { accountId, kind, newEmail, lifetimeMs, nowMs } = input;
   const code = randomText(CODE_CHARS);
-  await tx.sql`/* email_code.sweep */
-    delete from email_code where account_id = ${accountId} and expires_ms <= ${nowMs}`;
   await tx.sql`/* email_code.insert */
     insert into email_code (code_hash, account_id, kind, new_email, created_ms, expires_ms)
     values (${hashOf(code)}, ${accountId}, ${kind}, ${newEmail ?? null}, ${nowMs}, ${nowMs + lifetimeMs})`;
@@ -81,6 +80,17 @@ export async function hasRecentCode(db: Db, accountId: number, kind: EmailCodeKi
     select 1 as one from email_code
     where account_id = ${accountId} and kind = ${kind} and created_ms > ${sinceMs} limit 1`;
   return rows.length > 0;
+}
+
+/** Removes up to `limit` codes that are over; gives how many there were. */
+export async function sweepCodes(app: Pick<App, "db" | "clock">, limit: number): Promise<number> {
+  return app.db.tx(async (tx) => {
+    const rows = await tx.sql`/* email_code.sweep_all */
+      delete from email_code where code_hash in
+        (select code_hash from email_code where expires_ms <= ${app.clock.nowMs()} limit ${limit})
+      returning code_hash`;
+    return rows.length;
+  });
 }
 
 function decode(row: CodeRow): EmailCode {
