@@ -13,7 +13,7 @@ const POPULARITY_DAYS = 7;
 /** When a tag was last set, epoch ms; repositories that never had one are left out. */
 export async function findLastModified(db: Db, ids: readonly number[]): Promise<ReadonlyMap<number, number>> {
   const rows = await db.sql<{ id: number; value: number | null }>`/* repository.last_modified */
-    select r.id, (select max(t.start_ms) from tag t where t.repository_id = r.id) as value
+    select r.id, (select max(t.start_ms) from tag t where t.repository_id = r.id and t.hidden = false) as value
     from repository r where ${db.dialect.inList("r.id", ids)}`;
   return toMap(rows);
 }

@@ -4,20 +4,19 @@
  */
 
 import type { App } from "../../app.ts";
-import type { Db, SqlQuery } from "../../db/db.ts";
+import type { Db } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import type { Caller } from "../access/actor.ts";
 import type { RepositoryFacts, RepositoryState } from "../access/facts.ts";
 import {
   byBytes,
   isVisible,
+  listPaths,
   type PathRange,
   type Reader,
   rangeAfter,
   rangeOfNamespace,
   readerOf,
-  type VisibleQuery,
-  visiblePaths,
 } from "./visible.ts";
 
 export interface RepositoryPage {
@@ -38,17 +37,6 @@ export async function listVisibleRepositories(
     range: rangeAfter(page.last, page.limit + 1),
   });
   return { paths: paths.slice(0, page.limit), more: paths.length > page.limit };
-}
-
-/** The first paths of a range that the reader may see, at most `range.limit`. */
-export async function listPaths(db: Db, reader: Reader, query: VisibleQuery): Promise<string[]> {
-  const found = await Promise.all(visiblePaths(db, reader, query).map(pathsOf));
-  const paths = found.length === 1 ? (found[0] ?? []) : [...new Set(found.flat())].sort(byBytes);
-  return paths.slice(0, query.range.limit);
-}
-
-async function pathsOf(source: SqlQuery<{ path: string }>): Promise<string[]> {
-  return (await source).map((row) => row.path);
 }
 
 /** Which repositories a list of /api/v1 is asked for. Source: quay-api reference, section 7. */

@@ -7,8 +7,20 @@ import type { App } from "../../app.ts";
 import type { Db, SqlQuery } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import type { Caller, Principal } from "../access/actor.ts";
-import { findListed, type ListedRepository, listPaths } from "../repository/list.ts";
-import { BEYOND, byBytes, type Reader, rangeAfter, rangeOfPrefix, readerOf } from "../repository/visible.ts";
+import { findListed, type ListedRepository } from "../repository/list.ts";
+import {
+  BEYOND,
+  byBytes,
+  chunksOf,
+  givenTo,
+  joined,
+  listAdminOrganizationIds,
+  listPaths,
+  type Reader,
+  rangeAfter,
+  rangeOfPrefix,
+  readerOf,
+} from "../repository/visible.ts";
 import { rangeOf, termsOf } from "./terms.ts";
 
 /** How deep one can page: SEARCH_MAX_RESULT_PAGE_COUNT × SEARCH_RESULTS_PER_PAGE is 100 unless configured higher. */
@@ -54,7 +66,8 @@ interface Match {
 }
 
 async function findByWord(db: Db, reader: Reader, terms: string[], count: number): Promise<string[]> {
-  const found = await Promise.all(wordSources(db, reader, terms, count).map((source) => matchesOf(db, source)));
+  const sources = await wordSources(db, reader, terms, count);
+  const found = await Promise.all(sources.map((source) => matchesOf(db, source)));
   const matches = found.flat().sort((a, b) => byBytes(a.word, b.word) || a.id - b.id);
   return matches.map((match) => match.path);
 }
@@ -65,53 +78,56 @@ async function matchesOf(db: Db, source: SqlQuery<unknown>): Promise<Match[]> {
 }
 
 /** Queries of which each gives matches by word and id, at most `count`; together they hold the first. */
-function wordSources(db: Db, reader: Reader, terms: string[], count: number): SqlQuery<unknown>[] {
+async function wordSources(db: Db, reader: Reader, terms: string[], count: number): Promise<SqlQuery<unknown>[]> {
   const { sql } = db;
   const { principal } = reader;
-  const shown = (from: SqlQuery<unknown>) => matching(db, from, terms, count);
-  if (reader.seesAll) return [shown(sql`repository_word w where true`)];
+  const inRange = wordsFrom(db, terms);
+  const shown = (where: SqlQuery<unknown>) =>
+    matching(
+      db,
+      sql`select w.repository_id, w.word from repository_word w where ${where} and ${inRange}`,
+      terms,
+      count,
+    );
+  if (reader.seesAll) return [shown(sql`true`)];
   const sources: SqlQuery<unknown>[] = [];
   if (principal) {
-    const byRole = shown(sql`repository_permission p join repository_word w on w.repository_id = p.repository_id
-      where p.account_id = ${principal.accountId}`);
-    const byTeam = shown(sql`(
-        select distinct p.repository_id from team_member m join repository_permission p on p.team_id = m.team_id
-        where m.account_id = ${principal.accountId}) mine
-      join repository_word w on w.repository_id = mine.repository_id where true`);
-    const byAdminTeam = shown(ofAdminTeams(db, principal, terms[0] ?? "", count));
-    sources.push(sql`select id, word, path from (${byRole}) s1 union select id, word, path from (${byTeam}) s2
-      union select id, word, path from (${byAdminTeam}) s3 order by word, id limit ${count}`);
+    sources.push(ofGranted(db, principal, terms, count));
+    const own = principal.kind === "user" ? [principal.accountId] : [];
+    for (const ids of chunksOf([...own, ...(await listAdminOrganizationIds(db, principal))])) {
+      const parts = ids.map((id) => sql`select id, word, path from (${shown(sql`w.namespace_id = ${id}`)}) s`);
+      const all = joined(db, parts, (left, right) => sql`${left} union all ${right}`);
+      if (all) sources.push(sql`select id, word, path from (${all}) u order by word, id limit ${count}`);
+    }
   }
-  if (principal?.kind === "user") {
-    sources.push(shown(sql`repository_word w where w.namespace_id = ${principal.accountId}`));
-  }
-  if (reader.seesPublic) sources.push(shown(sql`repository_word w where w.public = true`));
+  if (reader.seesPublic) sources.push(shown(sql`w.public = true`));
   return sources;
 }
 
-/** Words of the caller's organizations, of each only as many as could be shown. */
-function ofAdminTeams(db: Db, principal: Principal, term: string, count: number): SqlQuery<unknown> {
-  const { prefix, before } = rangeOf(term);
-  return db.sql`(select distinct t.organization_id as id from team_member m join team t on t.id = m.team_id
-      where m.account_id = ${principal.accountId} and t.role = 'admin') mine
-    join repository_word w on w.namespace_id = mine.id
-    where w.word <= coalesce((
-      select c.word from repository_word c
-      where c.namespace_id = mine.id and c.word >= ${prefix} and c.word < ${before}
-      order by c.word, c.repository_id limit 1 offset ${CANDIDATES_MAX + count}), ${BEYOND})`;
+/** Each given repository is asked for its first word in the range: costs what was given, as `listGranted` does. */
+function ofGranted(db: Db, principal: Principal, terms: string[], count: number): SqlQuery<unknown> {
+  const first = db.sql`
+    select given.repository_id, coalesce((
+      select min(w.word) from repository_word w join repository r on r.id = w.repository_id and r.deleted_ms is null
+      where w.repository_id = given.repository_id and ${wordsFrom(db, terms)}), ${BEYOND}) as word
+    from ${givenTo(db, principal)} order by word, repository_id limit ${terms.length === 1 ? count : CANDIDATES_MAX}`;
+  return matching(db, db.sql`select repository_id, word from (${first}) f where word < ${BEYOND}`, terms, count);
+}
+
+/** Words of `w` that begin with the longest term. */
+function wordsFrom(db: Db, terms: string[]): SqlQuery<unknown> {
+  const { prefix, before } = rangeOf(terms[0] ?? "");
+  return db.sql`w.word >= ${prefix} and w.word < ${before}`;
 }
 
 /** The repositories behind words: each once, by its first word that matches, and only with all other terms too. */
-function matching(db: Db, from: SqlQuery<unknown>, terms: string[], count: number): SqlQuery<unknown> {
+function matching(db: Db, words: SqlQuery<unknown>, terms: string[], count: number): SqlQuery<unknown> {
   const { sql } = db;
   const [first = "", ...others] = terms;
-  const { prefix, before } = rangeOf(first);
-  const candidates = sql`select w.repository_id, w.word from ${from} and w.word >= ${prefix} and w.word < ${before}`;
+  const { prefix } = rangeOf(first);
   // One word needs no bound: nearly each row is shown. Of several, the others may match nothing.
   const bounded =
-    others.length === 0
-      ? candidates
-      : sql`select repository_id, word from (${candidates}) f order by word, repository_id limit ${CANDIDATES_MAX}`;
+    others.length === 0 ? words : sql`select * from (${words}) b order by word, repository_id limit ${CANDIDATES_MAX}`;
   let isMatch = sql`r.deleted_ms is null and not exists (
     select 1 from repository_word d where d.repository_id = w.repository_id and d.word >= ${prefix} and d.word < w.word)`;
   for (const other of others.map(rangeOf)) {
