@@ -473,10 +473,18 @@ test("a page of 100,000 tags costs what a page of ten does", async () => {
     "Pages reach as far as 200000 tags; look for tags by name with filter_tag_name",
   ]);
   if (api.app.db.engine !== "sqlite") return;
-  const plan = await api.app.db.sql<{ detail: string }>`/* test.plan */
+  const { sql } = api.app.db;
+  const plans = {
+    newest: sql<{ detail: string }>`/* test.plan_newest */
       explain query plan select id from tag where repository_id = ${repository.id} and hidden = false
-      order by start_ms desc, id desc limit 51 offset 100`;
-  expect(plan.map((row) => row.detail).join("\n")).toMatch(/^SEARCH tag USING COVERING INDEX tag_newest \(/);
+      order by start_ms desc, id desc limit 51 offset 100`,
+    named: sql<{ detail: string }>`/* test.plan_named */
+      explain query plan select id from tag where repository_id = ${repository.id} and hidden <> true and name = ${"x"}
+      order by start_ms desc, id desc limit 51`,
+  };
+  const planned = async (query: typeof plans.newest) => (await query).map((row) => row.detail).join("\n");
+  expect(await planned(plans.newest)).toBe("SEARCH tag USING COVERING INDEX tag_newest (repository_id=?)");
+  expect(await planned(plans.named)).toBe("SEARCH tag USING INDEX tag_history (repository_id=? AND name=?)");
 }, 60_000);
 
 describe("robots and tokens of /v2", () => {

@@ -85,16 +85,17 @@ function pageOfIds(
   const alive = filter.onlyAlive
     ? db.sql`and end_ms is null and (expires_ms is null or expires_ms > ${page.nowMs})`
     : db.sql``;
-  const name = filter.name === undefined ? db.sql`` : db.sql`and name = ${filter.name}`;
+  // "<> true" keeps SQLite from walking all of a repository in the index of the newest, which a name does not narrow.
+  const which = filter.name === undefined ? db.sql`hidden = false` : db.sql`hidden <> true and name = ${filter.name}`;
   if (filter.contains === undefined) {
     return db.sql`
-      select id from tag where repository_id = ${repositoryId} and hidden = false ${name} ${alive}
+      select id from tag where repository_id = ${repositoryId} and ${which} ${alive}
       order by start_ms desc, id desc limit ${page.limit} offset ${page.offset}`;
   }
   const pattern = `%${filter.contains.toLowerCase().replace(/[%_!]/g, "!$&")}%`;
   return db.sql`
     select id from (
-      select id, start_ms, name from tag where repository_id = ${repositoryId} and hidden = false ${name} ${alive}
+      select id, start_ms, name from tag where repository_id = ${repositoryId} and ${which} ${alive}
       order by start_ms desc, id desc limit ${HISTORY_DEPTH_MAX}
     ) newest
     where lower(name) like ${pattern} escape '!'
