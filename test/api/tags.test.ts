@@ -482,8 +482,17 @@ test("a page of 100,000 tags costs what a page of ten does", async () => {
       explain query plan select id from tag where repository_id = ${repository.id} and hidden <> true and name = ${"x"}
       order by start_ms desc, id desc limit 51`,
   };
+  const parents = sql<{ detail: string }>`/* test.plan_parents */
+    explain query plan
+    with recursive parents (id) as (
+      select manifest_id from manifest_child where child_id = ${1}
+      union
+      select c.manifest_id from manifest_child c join parents p on c.child_id = p.id
+    )
+    select t.id from parents p cross join tag t where t.manifest_id = p.id and t.end_ms is null and t.hidden <> true`;
   const planned = async (query: typeof plans.newest) => (await query).map((row) => row.detail).join("\n");
   expect(await planned(plans.newest)).toBe("SEARCH tag USING COVERING INDEX tag_newest (repository_id=?)");
+  expect(await planned(parents)).toContain("SEARCH t USING INDEX tag_by_manifest (manifest_id=?)");
   expect(await planned(plans.named)).toBe("SEARCH tag USING INDEX tag_history (repository_id=? AND name=?)");
 }, 60_000);
 

@@ -35,8 +35,9 @@ export async function findCurrentTag(db: Db, repositoryId: number, name: TagName
 
 /** True when the tag had a lifetime before: a pull then says that it has expired, not that it is unknown. */
 export async function hadTag(db: Db, repositoryId: number, name: TagName): Promise<boolean> {
+  // "<> true", because with "= false" SQLite walks all of the repository in the index of the newest.
   const rows = await db.sql`/* tag.had */
-    select 1 as one from tag where repository_id = ${repositoryId} and name = ${name} and hidden = false limit 1`;
+    select 1 as one from tag where repository_id = ${repositoryId} and name = ${name} and hidden <> true limit 1`;
   return rows.length > 0;
 }
 
@@ -105,7 +106,10 @@ export async function listTagsOfManifest(db: Db, manifestId: number): Promise<{ 
   return rows.map((row) => ({ name: row.name as TagName, tag: decodeTag(row) }));
 }
 
-/** Current tags of the indexes that hold a manifest, at any depth, with the tag's name; hidden ones left out. */
+/**
+ * Current tags of the indexes that hold a manifest, at any depth, with the tag's name; hidden ones left out. A cross join,
+ * because SQLite takes its order as given: from the few parents to their tags, and not from all tags of the registry.
+ */
 export async function listTagsOfParents(db: Db, manifestId: number): Promise<{ name: TagName; tag: CurrentTag }[]> {
   const rows = await db.sql<TagRow & { name: string }>`/* tag.of_parents */
     with recursive parents (id) as (
@@ -114,8 +118,8 @@ export async function listTagsOfParents(db: Db, manifestId: number): Promise<{ n
       select c.manifest_id from manifest_child c join parents p on c.child_id = p.id
     )
     select t.id, t.name, t.manifest_id, t.start_ms, t.expires_ms, t.immutable, t.immutability_lifted
-    from parents p join tag t on t.manifest_id = p.id
-    where t.end_ms is null and t.hidden = false`;
+    from parents p cross join tag t
+    where t.manifest_id = p.id and t.end_ms is null and t.hidden <> true`;
   return rows.map((row) => ({ name: row.name as TagName, tag: decodeTag(row) }));
 }
 
