@@ -449,12 +449,16 @@ describe("assignments", () => {
       },
     ]);
     expect((await lastLog(api, "oauth_token_assigned")).metadata).toMatchObject({ assigned_user: "erin" });
+    const notices = async () =>
+      (await erin.get("/user/notifications")).body.notifications.map(({ kind }: { kind: string }) => kind);
+    expect(await notices()).toEqual(["assigned_authorization"]);
     const [{ uuid }] = listed.body.authorizations;
     const consent = await page(erin, `/oauth/authorize?${new URLSearchParams({ ...form, assignment_uuid: uuid })}`);
     expect(await consent.text()).toContain(uuid);
     const given = await locationOf(await page(erin, "/oauth/authorizeapp", { ...form, assignment_uuid: uuid }));
     const token = new URLSearchParams(given.hash.slice(1)).get("access_token") ?? "";
     expect((await erin.get("/user/assignedauthorization")).body.authorizations).toEqual([]);
+    expect(await notices()).toEqual([]);
     expect(await grantedBy(api, "$oauthtoken", token, "erin/x", "pull")).toMatchObject({ actions: ["pull"] });
   });
 

@@ -8,7 +8,7 @@ import { decodeJwt } from "jose";
 import { createAppToken, revokeAppToken } from "../../src/domain/app-token/app-token.ts";
 import { makeClientKey } from "../../src/domain/client-key/client-key.ts";
 import { deleteToken } from "../../src/domain/oauth/token.ts";
-import { deleteRobot } from "../../src/domain/robot/robot.ts";
+import { deleteRobot, regenerateRobotToken } from "../../src/domain/robot/robot.ts";
 import { findAccount, setPasswordHash } from "../../src/domain/user/account.ts";
 import { createHttp } from "../../src/http/server.ts";
 import {
@@ -187,6 +187,33 @@ describe("what another instance takes back", () => {
     expect([await pullStatus(registry, basic, repository), await pullStatus(registry, bearer, repository)]).toEqual([
       401, 401,
     ]);
+  });
+
+  test("a changed password ends what was made with the old one, and so does a robot's new token", async () => {
+    await publish(await registry.user("grace"), "grace/private", image("credentials"), "v1");
+    const before = `Bearer ${(await grantedBy(registry, "grace", password, "grace/private"))?.token}`;
+    const robot = await registry.robot("grace", "renewed");
+    await registry.grant(robot.name, "grace/private", "read");
+    const robots = `Bearer ${(await grantedBy(registry, robot.name, robot.token, "grace/private"))?.token}`;
+    const { code } = await appToken(registry, "grace");
+    const apps = `Bearer ${(await grantedBy(registry, "$app", code, "grace/private"))?.token}`;
+    const all = () =>
+      Promise.all([before, robots, apps].map((bearer) => pullStatus(registry, bearer, "grace/private")));
+    expect(await all()).toEqual([200, 200, 200]);
+
+    const id = await registry.accountId("grace");
+    const hash = await registry.app.passwords.hash("another-password");
+    await registry.app.db.tx((tx) => setPasswordHash(tx, id, hash));
+    await Bun.sleep(heardAfterMs);
+    expect(await all()).toEqual([401, 200, 200]);
+    const owner = await findAccount(registry.app.db, "grace");
+    if (!owner) throw new Error("no grace");
+    const by = { caller: await callerOf(registry, "grace"), request };
+    await regenerateRobotToken(registry.app, owner, "renewed", by);
+    await Bun.sleep(heardAfterMs);
+    expect(await all()).toEqual([401, 401, 200]);
+    const after = `Bearer ${(await grantedBy(registry, "grace", "another-password", "grace/private"))?.token}`;
+    expect(await pullStatus(registry, after, "grace/private")).toBe(200);
   });
 
   test("a deleted robot too", async () => {

@@ -37,7 +37,7 @@ type TouchApp = Pick<App, "config" | "db" | "clock" | "logins" | "log">;
  * The caller does not wait for it, and a failure is a line in the log.
  */
 export function touchLater(app: TouchApp, ...used: Accessed[]): void {
-  if (!app.config.FEATURE_USER_LAST_ACCESSED) return;
+  if (!app.config.FEATURE_USER_LAST_ACCESSED || app.config.REGISTRY_STATE === "readonly") return;
   const nowMs = app.clock.nowMs();
   const thresholdMs = app.config.LAST_ACCESSED_UPDATE_THRESHOLD_S * 1000;
   const due = used.filter((accessed) => app.logins.lastAccess.isDue(accessed, nowMs, thresholdMs));

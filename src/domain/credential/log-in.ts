@@ -5,6 +5,7 @@
 
 import type { App } from "../../app.ts";
 import type { Credential, OauthScope, Principal } from "../access/actor.ts";
+import type { Account } from "../user/account.ts";
 import { credentialId } from "./credential.ts";
 
 /** Who somebody proved to be, with what, and how much of the account's rights came with it. */
@@ -15,6 +16,8 @@ export interface Login {
   readonly scopes: ReadonlySet<OauthScope> | undefined;
   /** When the credential ends, epoch ms; undefined: never by itself. */
   readonly expiresMs: number | undefined;
+  /** The account's stored secret that it matched; undefined where the credential has an id of its own. */
+  readonly against?: string | undefined;
 }
 
 /** A log-in that was found right, remembered so that the same one on every request does not cost a hash every time. */
@@ -38,9 +41,15 @@ export async function resumeLogin(app: CredentialApp, known: KnownLogin): Promis
     return login && { ...login, expiresMs: known.untilMs ?? login.expiresMs };
   }
   const account = await app.lookup.account(known.accountId);
-  if (!account || (account.tokenEncrypted ?? account.passwordHash) !== known.against) return undefined;
+  if (!account || storedSecret(account) !== known.against) return undefined;
   const principal = await app.lookup.principal(known.accountId);
-  return principal && { principal, credential: known.credential, scopes: undefined, expiresMs: undefined };
+  const { credential, against } = known;
+  return principal && { principal, credential, scopes: undefined, expiresMs: undefined, against };
+}
+
+/** What a robot's token or a user's password is compared with; it changes when they do. */
+export function storedSecret(account: Account): string | undefined {
+  return account.tokenEncrypted ?? account.passwordHash;
 }
 
 /** The log-in by a revocable credential as it stands now, undefined when it is gone, over, or its account is. */

@@ -21,6 +21,7 @@ export const USER_NOTIFICATION_KINDS = [
   "expiring_license",
   "maintenance",
   "org_team_invite",
+  "assigned_authorization",
   "test_notification",
   "quota_warning",
   "quota_error",

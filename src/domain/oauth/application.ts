@@ -159,6 +159,9 @@ export async function deleteApplication(
     else tx.changed(...tokens.map(({ uuid }) => credentialKey(`oauth:${uuid}`)));
     await tx.sql`/* oauth_application.delete_tokens */ delete from oauth_token where application_id = ${id}`;
     await tx.sql`/* oauth_application.delete_codes */ delete from oauth_code where application_id = ${id}`;
+    await tx.sql`/* oauth_application.delete_notices */
+      delete from user_notification where subject_key in
+        (select 'assignment:' || application_id || ':' || account_id from oauth_assignment where application_id = ${id})`;
     await tx.sql`/* oauth_application.delete_requests */ delete from oauth_assignment where application_id = ${id}`;
     await tx.sql`/* oauth_application.delete */ delete from oauth_application where id = ${id}`;
     await log(app, tx, change, "delete_application", clientId, application);

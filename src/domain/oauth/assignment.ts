@@ -5,11 +5,13 @@
  */
 
 import type { App } from "../../app.ts";
+import type { Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import { RegistryError } from "../../errors.ts";
 import { quoteValue } from "../../oci/quote.ts";
 import type { Caller, OauthScope } from "../access/actor.ts";
 import { logAction, type RequestOrigin } from "../audit/audit.ts";
+import { deleteUserNotifications, insertUserNotification } from "../notification/user-notification.ts";
 import { findAccount } from "../user/account.ts";
 import type { AuthorizationRequest } from "./authorize.ts";
 import { formatScopes, parseStoredScopes } from "./scopes.ts";
@@ -54,6 +56,16 @@ export async function assignToken(
       on conflict (application_id, account_id) do update
         set uuid = excluded.uuid, redirect_uri = excluded.redirect_uri, scope = excluded.scope,
             response_type = excluded.response_type, created_ms = excluded.created_ms`;
+    const subjectKey = assignmentSubject(application.id, account.id);
+    await deleteUserNotifications(tx, subjectKey);
+    await insertUserNotification(tx, {
+      accountId: account.id,
+      kind: "assigned_authorization",
+      organizationId: application.organizationId,
+      metadata: { username: account.username, application: application.name, uuid },
+      subjectKey,
+      nowMs,
+    });
     await logAction(tx, {
       kind: "oauth_token_assigned",
       caller: by.caller,
@@ -87,11 +99,25 @@ export async function listAssignments(
 
 /** Refuses what was asked. Throws `not_found`. */
 export async function deleteAssignment(app: Pick<App, "db">, accountId: number, uuid: string): Promise<void> {
-  const rows = await app.db.tx(
-    async (tx) => tx.sql`/* oauth_assignment.delete */
-      delete from oauth_assignment where uuid = ${uuid} and account_id = ${accountId} returning id`,
-  );
-  if (rows.length === 0) throw new RegistryError("not_found");
+  await app.db.tx(async (tx) => {
+    const [row] = await tx.sql<{ application_id: number }>`/* oauth_assignment.delete */
+      delete from oauth_assignment where uuid = ${uuid} and account_id = ${accountId} returning application_id`;
+    if (!row) throw new RegistryError("not_found");
+    await deleteUserNotifications(tx, assignmentSubject(toNumber(row.application_id), accountId));
+  });
+}
+
+/** What was asked of the user is given: the request and its notice go. Without one this does nothing. */
+export async function settleAssignment(tx: Tx, applicationId: number, accountId: number, uuid: string): Promise<void> {
+  const settled = await tx.sql`/* oauth_assignment.settle */
+    delete from oauth_assignment
+    where uuid = ${uuid} and account_id = ${accountId} and application_id = ${applicationId} returning id`;
+  if (settled.length > 0) await deleteUserNotifications(tx, assignmentSubject(applicationId, accountId));
+}
+
+/** Names the request in the notice about it: there is one of an application to a user at most. */
+function assignmentSubject(applicationId: number, accountId: number): string {
+  return `assignment:${applicationId}:${accountId}`;
 }
 
 interface AssignmentRow extends ApplicationColumns {

@@ -5,11 +5,11 @@
  */
 
 import type { App } from "../../app.ts";
-import type { Tx } from "../../db/db.ts";
 import { RegistryError } from "../../errors.ts";
 import { quoteValue } from "../../oci/quote.ts";
 import type { OauthScope, Principal } from "../access/actor.ts";
 import { type Application, findApplication } from "./application.ts";
+import { settleAssignment } from "./assignment.ts";
 import { insertCode } from "./code.ts";
 import { isAllowedRedirect, withFields } from "./redirect.ts";
 import { isDangerous, parseRequestedScopes } from "./scopes.ts";
@@ -109,7 +109,9 @@ export async function approve(
 ): Promise<string> {
   const { redirectUri, state } = request;
   return app.db.tx(async (tx) => {
-    if (assignmentUuid !== undefined) await settleAssignment(tx, principal, request.application, assignmentUuid);
+    if (assignmentUuid !== undefined) {
+      await settleAssignment(tx, request.application.id, principal.accountId, assignmentUuid);
+    }
     const input = {
       applicationId: request.application.id,
       accountId: principal.accountId,
@@ -128,10 +130,4 @@ export async function approve(
       state,
     });
   });
-}
-
-async function settleAssignment(tx: Tx, principal: Principal, application: Application, uuid: string): Promise<void> {
-  await tx.sql`/* oauth_assignment.settle */
-    delete from oauth_assignment
-    where uuid = ${uuid} and account_id = ${principal.accountId} and application_id = ${application.id}`;
 }

@@ -21,12 +21,13 @@ import {
 import { findNamespaceFacts } from "../access/facts.ts";
 import { namespaceDisabled } from "../access/refusal.ts";
 import { credentialId } from "../credential/credential.ts";
-import { type Login, loginOf } from "../credential/log-in.ts";
+import { type Login, loginOf, storedSecret } from "../credential/log-in.ts";
 import { mayCreateOrganizations } from "../organization/create-organization.ts";
+import type { Account } from "../user/account.ts";
 import { TOKEN_ALGORITHM } from "./keys.ts";
 import type { RequestedScope } from "./scope.ts";
 
-type TokenApp = Pick<App, "config" | "db" | "lookup" | "clock" | "tokenKeys" | "metrics">;
+type TokenApp = Pick<App, "config" | "db" | "lookup" | "clock" | "tokenKeys" | "metrics" | "secretKey">;
 type Grants = ReadonlyMap<RepositoryPath, ReadonlySet<RegistryAction | "*">>;
 
 /** Source: quay-api reference, section 18: one hour, 30 s of leeway for clocks. */
@@ -45,7 +46,7 @@ export interface IssuedToken {
 
 /**
  * A token for these scopes; what is not allowed is left out of it without a word. It names the credential it was given
- * for, if that can be taken back, and does not outlive it. Throws `namespace_disabled` to those who could pull otherwise.
+ * for, or carries a mark of the password or robot token, and does not outlive them. Throws `namespace_disabled` to those who could pull otherwise.
  */
 export async function issueToken(
   app: TokenApp,
@@ -72,6 +73,7 @@ export async function issueToken(
     context: context(login),
     account_id: login?.principal.accountId ?? null,
     ...(credential === undefined ? {} : { credential }),
+    ...(login?.against === undefined ? {} : { secret: secretMark(app, login.against) }),
   };
   const token = await new SignJWT(claims)
     .setProtectedHeader({ alg: TOKEN_ALGORITHM, typ: "JWT", kid })
@@ -113,6 +115,11 @@ async function allowedActions(app: TokenApp, caller: Caller, scope: RequestedSco
   return actions;
 }
 
+/** Tells whether a stored secret is still the same, and nothing else of it. */
+function secretMark(app: Pick<App, "secretKey">, against: string): string {
+  return new Bun.CryptoHasher("sha256", app.secretKey).update(`secret:${against}`).digest("base64url").slice(0, 22);
+}
+
 /** Quay's context claim, for tools that read it. */
 function context(login: Login | undefined): Record<string, unknown> {
   const { kind, reference } = entity(login);
@@ -137,6 +144,8 @@ interface VerifiedToken {
   readonly accountId: number | undefined;
   /** Of the credential it was given for; undefined where the account alone says whether it is still good. */
   readonly credentialId: string | undefined;
+  /** Mark of the stored secret it was given for; undefined where there is none. */
+  readonly secret: string | undefined;
   readonly grants: Grants;
   readonly expiresMs: number;
 }
@@ -146,6 +155,8 @@ const VERIFIED_MAX = 20_000;
 
 export class TokenVerifier {
   readonly #verified = new Lru<string, VerifiedToken>(VERIFIED_MAX);
+  /** Marks of accounts as they are cached: a row that changed is another object. */
+  readonly #marks = new WeakMap<Account, string>();
   #generation = 0;
 
   /**
@@ -179,7 +190,22 @@ export class TokenVerifier {
     }
     const principal = await app.lookup.principal(verified.accountId);
     if (!principal) throw refused(app, "its account is gone or disabled");
+    if (verified.secret !== undefined && verified.secret !== (await this.#markOf(app, verified.accountId))) {
+      throw refused(app, "the password or robot token it was given for has been changed");
+    }
     return { principal, grants: verified.grants, expired, authKind: "token" };
+  }
+
+  async #markOf(app: TokenApp, accountId: number): Promise<string | undefined> {
+    const account = await app.lookup.account(accountId);
+    const against = account && storedSecret(account);
+    if (account === undefined || against === undefined) return undefined;
+    let mark = this.#marks.get(account);
+    if (mark === undefined) {
+      mark = secretMark(app, against);
+      this.#marks.set(account, mark);
+    }
+    return mark;
   }
 }
 
@@ -205,11 +231,12 @@ async function verify(app: TokenApp, token: string, audience: string): Promise<V
     );
     const life = (payload.exp ?? 0) - (payload.iat ?? 0);
     if (life > app.config.REGISTRY_JWT_AUTH_MAX_FRESH_S) throw new errors.JOSEError("it lives too long");
-    const { account_id: accountId, credential } = payload;
+    const { account_id: accountId, credential, secret } = payload;
     app.metrics.bearerDecoded.inc({ success: "True" });
     return {
       accountId: typeof accountId === "number" ? accountId : undefined,
       credentialId: typeof credential === "string" ? credential : undefined,
+      secret: typeof secret === "string" ? secret : undefined,
       grants: readGrants(payload.access, app.config),
       expiresMs: (payload.exp ?? 0) * 1000,
     };

@@ -150,7 +150,7 @@ async function checkUser(app: LoginApp, name: string, secret: string): Promise<C
   if (!principal) throw accountDisabled();
   const credential = { kind: "password" } as const;
   return {
-    login: { principal, credential, scopes: undefined, expiresMs: undefined },
+    login: { principal, credential, scopes: undefined, expiresMs: undefined, against: account.passwordHash },
     known: { accountId: account.id, credential, against: account.passwordHash },
   };
 }
@@ -171,12 +171,13 @@ async function checkRobot(app: LoginApp, name: string, token: string): Promise<C
   const principal = toPrincipal(app.config, account);
   if (!principal) throw accountDisabled();
   const credential = federated?.credential ?? ({ kind: "robot" } as const);
+  const against = federated ? undefined : account.tokenEncrypted;
   return {
-    login: { principal, credential, scopes: undefined, expiresMs: federated?.expiresMs },
+    login: { principal, credential, scopes: undefined, expiresMs: federated?.expiresMs, against },
     known: {
       accountId: account.id,
       credential,
-      against: federated ? undefined : account.tokenEncrypted,
+      against,
       untilMs: federated?.expiresMs,
     },
   };
