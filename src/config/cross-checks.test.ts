@@ -100,6 +100,11 @@ const cases: [name: string, given: Record<string, unknown>, problems: string[]][
     { MAIL_SERVER: "m" },
     ["SERVER_HOSTNAME is required with MAIL_SERVER: it is where the links in mails lead"],
   ],
+  [
+    "a captcha without its keys",
+    { FEATURE_RECAPTCHA: true, RECAPTCHA_SITE_KEY: "k" },
+    ["RECAPTCHA_SECRET_KEY is required with FEATURE_RECAPTCHA: nobody could sign up without it"],
+  ],
   ["mail without a server", { FEATURE_MAILING: true }, ["MAIL_SERVER is required"]],
   [
     "mail in the clear under FIPS",

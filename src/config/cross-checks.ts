@@ -167,6 +167,14 @@ const email: CrossCheck = {
   },
 };
 
+const captcha: CrossCheck = {
+  reads: ["FEATURE_RECAPTCHA", "RECAPTCHA_SITE_KEY", "RECAPTCHA_SECRET_KEY"],
+  check: (config) =>
+    (["RECAPTCHA_SITE_KEY", "RECAPTCHA_SECRET_KEY"] as const)
+      .filter((key) => config.FEATURE_RECAPTCHA && config[key] === undefined)
+      .map((key) => [key, `${key} is required with FEATURE_RECAPTCHA: nobody could sign up without it`]),
+};
+
 const socialLogins: CrossCheck = {
   reads: ["FEATURE_GITHUB_LOGIN", "FEATURE_GOOGLE_LOGIN", "GITHUB_LOGIN_CONFIG", "GOOGLE_LOGIN_CONFIG"],
   check(config) {
@@ -242,6 +250,7 @@ const CHECKS: readonly CrossCheck[] = [
   swiftVersion3,
   elasticsearch,
   email,
+  captcha,
   socialLogins,
   directories,
   scanner,

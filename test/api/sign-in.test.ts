@@ -5,7 +5,7 @@ import { findAccount, setPasswordHash } from "../../src/domain/user/account.ts";
 import { beginSession } from "../../src/domain/user/sign-in.ts";
 import { eventually, password } from "../registry/harness.ts";
 import { type Api, ApiClient, envelopeOf, startApi } from "./harness.ts";
-import { cookieOf, countEntries, signInAs } from "./sign-in.ts";
+import { clientOf, cookieOf, countEntries, signInAs } from "./sign-in.ts";
 
 setDefaultTimeout(30_000);
 let api: Api;
@@ -151,6 +151,22 @@ describe("a session", () => {
     const request = { ip: undefined, userAgent: undefined };
     await expect(beginSession(app, checked, { before: undefined, request })).rejects.toThrow("disabled");
     expect(await sessionsOf(checked.id)).toBe(before);
+  });
+});
+
+describe("while the registry is read-only", () => {
+  test("people sign in, prove themselves and sign out, and change nothing", async () => {
+    const frozen = await startApi({ REGISTRY_STATE: "readonly" });
+    const secret = frozen.berth.adminPassword;
+    const admin = clientOf(frozen, await signInAs(frozen, "admin", secret));
+    expect((await admin.get("/user/")).status).toBe(200);
+    expect((await admin.post("/signin/verify", { password: secret })).status).toBe(200);
+    for (const change of [await admin.put("/user/", { password: "another-one" }), await admin.delete("/user/")]) {
+      expect([change.status, change.body.is_readonly]).toEqual([503, true]);
+    }
+    expect((await admin.post("/signout")).status).toBe(200);
+    expect((await admin.get("/user/")).status).toBe(401);
+    await frozen.stop();
   });
 });
 
