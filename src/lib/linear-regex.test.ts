@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { compileLinearRegex, PATTERN_LENGTH_MAX, PatternError } from "./linear-regex.ts";
+import { compileLinearRegex } from "./linear-regex.ts";
+import { PATTERN_LENGTH_MAX, PatternError } from "./regex-parser.ts";
 
 /** Patterns that JavaScript's own engine takes too, so that it can be the judge. */
 const patterns = [

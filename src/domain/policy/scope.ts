@@ -5,7 +5,8 @@
 
 import type { Db, SqlQuery, Tx } from "../../db/db.ts";
 import { RegistryError } from "../../errors.ts";
-import { compileLinearRegex, PatternError } from "../../lib/linear-regex.ts";
+import { compileLinearRegex } from "../../lib/linear-regex.ts";
+import { PatternError } from "../../lib/regex-parser.ts";
 import type { Caller } from "../access/actor.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
 import { logAction, type RequestOrigin } from "../audit/audit.ts";
