@@ -18,6 +18,7 @@ import { federationRoute } from "./auth/federation-route.ts";
 import { csrfRoute } from "./auth/session.ts";
 import { configRoute } from "./config-route.ts";
 import { type Client, type ServerEnv, splitUrl } from "./context.ts";
+import { exportedLogsRoute } from "./exported-logs.ts";
 import { healthRoute } from "./health.ts";
 import { keysRoute } from "./keys.ts";
 import { createAccessLog } from "./middleware/access-log.ts";
@@ -139,6 +140,10 @@ export function createHttp(app: App): Hono<ServerEnv> {
   http.get("/oauth2/federation/robot/token", (c) => {
     c.set("route", "robot_federation");
     return federationRoute(app, c.req.raw, c.env);
+  });
+  http.get("/exportedlogs/:file_id", async (c) => {
+    c.set("route", "exportedlogs");
+    return (await exportedLogsRoute(app, c.req.param("file_id"), c.req.method === "HEAD")) ?? c.notFound();
   });
   http.get("/csrf_token", (c) => csrfRoute(app, c.req.raw));
   http.get("/", (c) => c.text("Berth: an OCI container registry. Images are at /v2/, health at /health/instance.\n"));

@@ -56,7 +56,8 @@ export interface ShownEntry {
 /** Source: quay-api reference, section 1.4. */
 export const LOGS_PER_PAGE = 20;
 
-const SERVICE_KEY_KINDS = [
+/** Quay hides these from everybody but superusers. */
+export const SERVICE_KEY_KINDS = [
   "service_key_create",
   "service_key_approve",
   "service_key_delete",

@@ -6,11 +6,13 @@
 import { z } from "zod";
 import type { App } from "../../app.ts";
 import type { Config } from "../../config/schema.ts";
-import { countLogs, type LogScope, listLogs, type ShownEntry } from "../../domain/audit/list.ts";
+import { type ExportRequest, requestExport } from "../../domain/audit/export.ts";
+import { countLogs, type LogScope, listLogs } from "../../domain/audit/list.ts";
 import { parseLogRange } from "../../domain/audit/range.ts";
+import { entryView } from "../../domain/audit/view.ts";
 import { openPage, sealPage } from "./paging.ts";
-import { type ApiRoute, json, route } from "./route.ts";
-import { accountAvatarKind, avatar, avatarSchema, httpDate, httpDateSchema } from "./views.ts";
+import { type ApiContext, type ApiRoute, json, route } from "./route.ts";
+import { avatarSchema, httpDate, httpDateSchema } from "./views.ts";
 
 const rangeQuery = () => z.object({ starttime: z.string().optional(), endtime: z.string().optional() });
 const pageQuery = () => rangeQuery().extend({ next_page: z.string().optional() });
@@ -94,35 +96,29 @@ async function answerCounts(app: App, asked: Asked, { scope, withoutServiceKeys 
   });
 }
 
-function entryView(entry: ShownEntry, withNamespace: boolean) {
-  const { performer, namespace } = entry;
-  return {
-    kind: entry.kind,
-    metadata: entry.metadata,
-    ip: entry.ip ?? null,
-    datetime: httpDate(entry.createdMs),
-    ...(performer
-      ? {
-          performer: {
-            kind: "user",
-            name: performer.username,
-            is_robot: performer.kind === "robot",
-            avatar: avatar(accountAvatarKind(performer.kind), performer.username, performer.email),
-          },
-        }
-      : {}),
-    ...(withNamespace && namespace
-      ? {
-          namespace: {
-            kind: namespace.kind === "organization" ? "org" : "user",
-            name: namespace.username,
-            avatar: avatar(accountAvatarKind(namespace.kind), namespace.username, namespace.email),
-          },
-        }
-      : {}),
-  };
+const callbackBody = () => z.object({ callback_url: z.string().nullish(), callback_email: z.string().nullish() });
+const exportSchema = () => z.strictObject({ export_id: z.uuid() });
+
+/** Whose log is exported, where the link leads to, and who is told. */
+async function answerExport(
+  context: Pick<ApiContext, "app" | "caller" | "baseUrl" | "origin">,
+  asked: Pick<Asked, "starttime" | "endtime">,
+  callback: z.infer<ReturnType<typeof callbackBody>>,
+  whose: Pick<ExportRequest, "namespace" | "repository">,
+): Promise<Response> {
+  const { app, caller, baseUrl, origin } = context;
+  const exportId = await requestExport(app, caller, {
+    ...whose,
+    range: () => parseLogRange(asked.starttime, asked.endtime, app.clock.nowMs()),
+    callbackUrl: callback.callback_url || undefined,
+    callbackEmail: callback.callback_email || undefined,
+    baseUrl,
+    request: origin(),
+  });
+  return json(200, { export_id: exportId });
 }
 
+const exportsOn = (config: Config) => config.FEATURE_LOG_EXPORT;
 const countsOn = (config: Config) => config.FEATURE_AGGREGATED_LOG_COUNT_RETRIEVAL;
 const superusersOn = (config: Config) => config.FEATURE_SUPER_USERS;
 
@@ -187,6 +183,49 @@ export const logRoutes: readonly ApiRoute[] = [
     answers: { 200: countsSchema },
     handle: ({ app, organization, query }) =>
       answerCounts(app, query, { scope: { namespaceId: organization.account.id }, withoutServiceKeys: true }),
+  }),
+  route({
+    method: "POST",
+    path: "/repository/{repository}/exportlogs",
+    summary: "Has the log of a repository written to a file, and tells when it is there",
+    needs: { repository: "admin" },
+    feature: exportsOn,
+    query: rangeQuery,
+    body: callbackBody,
+    answers: { 200: exportSchema },
+    handle: (context) => {
+      const { id, name, namespaceId, namespace } = context.repository;
+      const whose = { namespace: { id: namespaceId, name: namespace }, repository: { id, name } };
+      return answerExport(context, context.query, context.body, whose);
+    },
+  }),
+  route({
+    method: "POST",
+    path: "/user/exportlogs",
+    summary: "Has the log of the caller's namespace written to a file, and tells when it is there",
+    needs: { account: "admin" },
+    feature: exportsOn,
+    query: rangeQuery,
+    body: callbackBody,
+    answers: { 200: exportSchema },
+    handle: (context) => {
+      const { accountId, username } = context.principal;
+      return answerExport(context, context.query, context.body, { namespace: { id: accountId, name: username } });
+    },
+  }),
+  route({
+    method: "POST",
+    path: "/organization/{orgname}/exportlogs",
+    summary: "Has the log of an organization written to a file, and tells when it is there",
+    needs: { organization: "admin" },
+    feature: exportsOn,
+    query: rangeQuery,
+    body: callbackBody,
+    answers: { 200: exportSchema },
+    handle: (context) => {
+      const { id, username } = context.organization.account;
+      return answerExport(context, context.query, context.body, { namespace: { id, name: username } });
+    },
   }),
   route({
     method: "GET",
