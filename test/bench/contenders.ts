@@ -10,6 +10,8 @@ export interface BenchServer {
   readonly name: string;
   readonly url: string;
   readonly client: RegistryClient;
+  /** Of Berth's user `admin`; peers have none. */
+  readonly adminPassword?: string;
   memory(): Memory;
   resetPeak(): void;
   stop(): Promise<void>;
@@ -39,6 +41,7 @@ export async function startBerthServer(options: BerthOptions = {}): Promise<Benc
     url: server.url,
     dataDir: server.dataDir,
     client: new RegistryClient({ url: server.url, username: "admin", password: server.adminPassword }),
+    adminPassword: server.adminPassword,
     memory: () => server.memory(),
     resetPeak: () => server.resetPeak(),
     stop: () => server.stop(),

@@ -12,6 +12,7 @@ import { berth, findPeers } from "./contenders.ts";
 import { formatRows, type Row } from "./report.ts";
 import { fullSettings, quickSettings, type Settings } from "./settings.ts";
 import type { Workload } from "./workload.ts";
+import { apiLists } from "./workloads/api-lists.ts";
 import { blobPull } from "./workloads/blob-pull.ts";
 import { blobPush } from "./workloads/blob-push.ts";
 import { coldStart } from "./workloads/cold-start.ts";
@@ -20,7 +21,7 @@ import { listPages } from "./workloads/lists.ts";
 import { manifestGet } from "./workloads/manifest-get.ts";
 import { memory } from "./workloads/memory.ts";
 
-const workloads: Workload[] = [manifestGet, imagePush, blobPush, blobPull, listPages, memory, coldStart];
+const workloads: Workload[] = [manifestGet, imagePush, blobPush, blobPull, listPages, apiLists, memory, coldStart];
 
 /** Source: statfs(2). */
 const tmpfsMagic = 0x01021994;

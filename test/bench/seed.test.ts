@@ -34,6 +34,7 @@ test("tags, repositories and blobs grow to the number asked for, and a second ca
       seedRepositories(dir.path, "admin", total);
       expect(count("tag where manifest_id = 1")).toBe(total);
       expect(count("repository where path like 'admin/r%'")).toBe(total);
+      expect(count("repository_word where word like 'r%'")).toBe(total);
     }
     seedBlobs(dir.path, "admin/x", 100);
     expect(count("blob b join blob_placement p on p.blob_id = b.id")).toBe(101);

@@ -32,6 +32,12 @@ export function seedRepositories(dataDir: string, namespace: string, count: numb
        from n cross join account a where a.username = ?
        and not exists (select 1 from repository r where r.path = printf('%s/r%06d', a.username, i))`,
     ).run(count, Date.now(), Date.now(), namespace);
+    // Their names are one word each.
+    db.query(
+      `insert or ignore into repository_word (repository_id, word, namespace_id, public)
+       select r.id, r.name, r.namespace_id, false from repository r join account a on a.id = r.namespace_id
+       where a.username = ? and r.name glob 'r[0-9]*'`,
+    ).run(namespace);
   });
 }
 
