@@ -191,6 +191,9 @@ export function notices(config: Config): string[] {
   if (config.PROXY_COUNT !== undefined && config.PROXY_COUNT > 0 && config.TRUSTED_PROXY_CIDR === undefined) {
     found.push("PROXY_COUNT does nothing without TRUSTED_PROXY_CIDR, the addresses of those proxies");
   }
+  if (config.FEATURE_PROGRAMMATIC_BOOTSTRAP && !(config.BOOTSTRAP_TOKEN_OWNER && config.BOOTSTRAP_TOKEN_PATH)) {
+    found.push("FEATURE_PROGRAMMATIC_BOOTSTRAP makes no token without BOOTSTRAP_TOKEN_OWNER and BOOTSTRAP_TOKEN_PATH");
+  }
   return found;
 }
 

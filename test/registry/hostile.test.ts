@@ -507,13 +507,19 @@ describe("guessed passwords", () => {
     await Promise.all(answers.map((response) => response.text()));
   }, 20_000);
 
-  test("names that do not exist answer alike and are not counted", async () => {
-    for (let round = 0; round < 4; round++) {
-      const response = await logIn("does-not-exist", "wrong-guess");
-      expect(response.status).toBe(401);
-      expect((await errorOf(response)).message).toBe("Invalid Username or Password");
+  test("names that do not exist answer as those that do, lock-out included", async () => {
+    const first = await logIn("does-not-exist", "wrong-guess");
+    expect(first.status).toBe(401);
+    expect((await errorOf(first)).message).toBe("Invalid Username or Password");
+    for (const secret of ["wrong-guess", password]) {
+      const response = await logIn("does-not-exist", secret);
+      expect([response.status, response.headers.get("retry-after")]).toEqual([429, "1"]);
+      expect(await response.text()).toBe(text);
     }
-  });
+    await Bun.sleep(550);
+    expect((await logIn("does-not-exist", "wrong-guess")).status).toBe(401);
+    expect((await logIn("does-not-exist", "wrong-guess")).headers.get("retry-after")).toBe("2");
+  }, 20_000);
 });
 
 test("after all of it: no fault in the log, no secret in it, nothing on the disk", async () => {
