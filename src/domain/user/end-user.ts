@@ -8,6 +8,7 @@ import { deleteNamespace } from "../namespace/delete-namespace.ts";
 import { convertUserToOrganization } from "../organization/convert.ts";
 import type { Account } from "./account.ts";
 import { checkPassword, needsVerification } from "./check-password.ts";
+import { requireUnchanged } from "./sign-in.ts";
 
 interface Ending {
   principal: Principal;
@@ -46,7 +47,10 @@ export async function convertUser(
   if (admin.id === principal.accountId) throw invalidAdmin("The admin user is not valid");
   const nowMs = app.clock.nowMs();
   const user = { id: principal.accountId, kind: principal.kind, username: principal.username };
-  await app.db.tx((tx) => convertUserToOrganization(tx, { user, admin, caller, request, nowMs }));
+  await app.db.tx(async (tx) => {
+    await requireUnchanged(tx, admin);
+    await convertUserToOrganization(tx, { user, admin, caller, request, nowMs });
+  });
   return admin;
 }
 

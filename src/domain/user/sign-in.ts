@@ -5,6 +5,7 @@
 
 import type { App } from "../../app.ts";
 import type { Tx } from "../../db/db.ts";
+import { toBoolean } from "../../db/decode.ts";
 import { RegistryError } from "../../errors.ts";
 import type { Principal } from "../access/actor.ts";
 import type { RequestOrigin } from "../audit/audit.ts";
@@ -13,7 +14,7 @@ import { touchLater } from "../credential/last-access.ts";
 import { endSession, endSessions, refreshSession, type Session, startSession } from "../session/session.ts";
 import { resendConfirmation } from "../sign-up/confirmation.ts";
 import { confirmByInvite } from "../sign-up/invited.ts";
-import { type Account, findAccountById, toPrincipal } from "./account.ts";
+import { type Account, toPrincipal } from "./account.ts";
 import { accountDisabled, checkPassword, needsVerification } from "./check-password.ts";
 
 type SignInApp = Pick<App, "config" | "db" | "clock" | "passwords" | "logins" | "audit" | "mailer" | "log">;
@@ -86,9 +87,16 @@ export async function beginSession(
   return token;
 }
 
-async function requireUnchanged(tx: Tx, account: Account): Promise<void> {
-  const now = await findAccountById(tx, account.id);
-  if (!now?.enabled || now.kind !== "user" || now.passwordHash !== account.passwordHash) throw accountDisabled();
+/**
+ * Throws `unauthorized` unless the account is still the enabled user whose password was checked. Until the transaction is
+ * over nobody can change that, so that a session cannot slip in behind a change that ends all sessions.
+ */
+export async function requireUnchanged(tx: Tx, account: Account): Promise<void> {
+  const [row] = await tx.sql<{ password_hash: string | null; enabled: unknown }>`/* sign_in.lock */
+    select password_hash, enabled from account
+    where id = ${account.id} and kind = 'user' and deleted_ms is null ${tx.dialect.forUpdate}`;
+  const isSame = row !== undefined && (row.password_hash ?? undefined) === account.passwordHash;
+  if (!isSame || !toBoolean(row.enabled)) throw accountDisabled();
 }
 
 /**
