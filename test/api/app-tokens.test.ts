@@ -1,10 +1,13 @@
 /** App-specific tokens through the API and on /v2. Source: quay-api reference, section 16; quay-behaviour, section 17. */
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { sweepAppTokens } from "../../src/domain/app-token/app-token.ts";
+import { insertCode } from "../../src/domain/oauth/code.ts";
+import { sweepOauth } from "../../src/domain/oauth/token.ts";
 import { password } from "../registry/harness.ts";
 import { image, publish } from "../support/content.ts";
 import { basicAuthorization } from "../support/registry-client.ts";
-import { grantedBy, lastLog, pullStatus } from "./credentials-world.ts";
+import { giveToken, grantedBy, lastLog, makeApplication, makeOrganization, pullStatus } from "./credentials-world.ts";
 import { type Api, type ApiClient, envelopeOf, startApi } from "./harness.ts";
 
 const repository = "alice/private";
@@ -232,6 +235,52 @@ describe("lists", () => {
     expect(second.body.next_page).toBeUndefined();
     expect((await alice.get(`/user/apptoken?next_page=${first.body.next_page}`)).status).toBe(400);
   }, 20_000);
+});
+
+describe("what is over", () => {
+  const hour = 3600 * 1000;
+
+  test("app-specific tokens go a day after their end, others stay", async () => {
+    const fred = await api.user("fred").then(() => api.as("fred"));
+    for (const [title, hours] of [
+      ["long gone", -25],
+      ["just over", -23],
+      ["good", 1],
+      ["endless", undefined],
+    ] as const) {
+      const { uuid } = await makeToken(fred, title);
+      const expiresMs = hours === undefined ? null : Date.now() + hours * hour;
+      await api.app.db.tx(async (tx) => {
+        await tx.sql`/* test.expiry */ update app_token set expires_ms = ${expiresMs} where uuid = ${uuid}`;
+      });
+    }
+    while ((await sweepAppTokens(api.app)) > 0);
+    const left = (await fred.get("/user/apptoken")).body.tokens.map(({ title }: { title: string }) => title);
+    expect(left).toEqual(["just over", "good", "endless"]);
+    const kept = { ...api.app, config: { ...api.app.config, EXPIRED_APP_SPECIFIC_TOKEN_GC: null } };
+    expect(await sweepAppTokens(kept)).toBe(0);
+  });
+
+  test("OAuth codes go at their end, tokens a month after it", async () => {
+    await makeOrganization(api, "sweeping", "alice");
+    const { id, clientId } = await makeApplication(api, "sweeping", "alice", "");
+    const old = await giveToken(api, "alice", clientId, ["repo:read"], -31 * 24 * 3600);
+    const recent = await giveToken(api, "alice", clientId, ["repo:read"], -29 * 24 * 3600);
+    const accountId = await api.accountId("alice");
+    const scopes = new Set(["repo:read"] as const);
+    const input = { applicationId: id, accountId, scopes, redirectUri: "" };
+    await api.app.db.tx(async (tx) => {
+      await insertCode(tx, { ...input, nowMs: Date.now() - hour });
+      await insertCode(tx, { ...input, nowMs: Date.now() });
+    });
+    while ((await sweepOauth(api.app)) > 0);
+    const tokens = await api.app.db.sql<{ uuid: string }>`/* test.tokens */
+      select uuid from oauth_token where application_id = ${id}`;
+    expect(tokens.map(({ uuid }) => uuid)).toEqual([recent.uuid]);
+    expect(tokens).not.toContainEqual({ uuid: old.uuid });
+    const codes = await api.app.db.sql`/* test.codes */ select 1 from oauth_code where application_id = ${id}`;
+    expect(codes).toHaveLength(1);
+  });
 });
 
 describe("by config", () => {

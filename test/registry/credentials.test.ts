@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { decodeJwt } from "jose";
 import { createAppToken, revokeAppToken } from "../../src/domain/app-token/app-token.ts";
 import { makeClientKey } from "../../src/domain/client-key/client-key.ts";
+import { findOauthCaller } from "../../src/domain/oauth/bearer.ts";
 import { deleteToken } from "../../src/domain/oauth/token.ts";
 import { deleteRobot, regenerateRobotToken } from "../../src/domain/robot/robot.ts";
 import { findAccount, setPasswordHash } from "../../src/domain/user/account.ts";
@@ -261,6 +262,15 @@ describe("what a warm pull asks the database", () => {
       for (let round = 0; round < 5; round++) await pull();
       expect(registry.app.db.stats.queries - before).toBe(0);
     }
+  });
+
+  test("a bearer of the API that was checked before costs no query", async () => {
+    const { token } = await giveToken(registry, "alice", clientId, ["user:read"]);
+    const first = await findOauthCaller(registry.app, token);
+    await Bun.sleep(50);
+    const before = registry.app.db.stats.queries;
+    expect(await findOauthCaller(registry.app, token)).toEqual(first);
+    expect(registry.app.db.stats.queries).toBe(before);
   });
 
   test("a use is noted once in a minute, not on every request", async () => {
