@@ -77,7 +77,7 @@ describe("users", () => {
       kind: "user",
       name: "admin",
       username: "admin",
-      email: "",
+      email: null,
       verified: true,
       avatar: { name: "admin", hash: expect.any(String), color: expect.any(String), kind: "user" },
       super_user: true,

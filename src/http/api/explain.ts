@@ -8,7 +8,8 @@ import { RegistryError } from "../../errors.ts";
 import { parseRepositoryPath } from "../../oci/names.ts";
 import { type ApiRoute, json, route } from "./route.ts";
 
-const PATH_CHARS_MAX = 1024;
+/** Of a repository's full name and of an account's. */
+const NAME_CHARS_MAX = 511;
 
 const explanationSchema = () =>
   z.strictObject({
@@ -68,9 +69,9 @@ export const explainRoutes: readonly ApiRoute[] = [
     needs: "signed-in",
     query: () =>
       z.object({
-        repository: z.string().max(PATH_CHARS_MAX),
+        repository: z.string().max(NAME_CHARS_MAX),
         action: z.enum(ACTIONS),
-        account: z.string().max(PATH_CHARS_MAX).optional(),
+        account: z.string().max(NAME_CHARS_MAX).optional(),
       }),
     answers: { 200: explanationSchema },
     async handle({ app, caller, query }) {

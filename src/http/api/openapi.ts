@@ -208,7 +208,11 @@ export function buildOpenApi(operations: readonly Operation[], sessionCookie: st
       responses: {
         Error: {
           description: "What went wrong.",
-          content: { "application/json": { schema: { $ref: "#/components/schemas/ApiError" } } },
+          content: {
+            "application/json": { schema: { $ref: "#/components/schemas/ApiError" } },
+            // Quay's answer to too many log-ins.
+            "text/plain": { schema: { type: "string" } },
+          },
         },
       },
       securitySchemes: securitySchemes(sessionCookie),
