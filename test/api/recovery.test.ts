@@ -239,6 +239,12 @@ describe("the sign-in page", () => {
   });
 });
 
+test("asking for the head of a page gives no body", async () => {
+  const response = await fetch(`${api.berth.url}/signin`, { method: "HEAD" });
+  expect([response.status, await response.text()]).toEqual([200, ""]);
+  expect((await fetch(`${api.berth.url}/signin`, { method: "PUT" })).status).toBe(404);
+});
+
 describe("an invitation's link", () => {
   test("leads through sign-in to a question, and into the team", async () => {
     await userWithMail("mona");

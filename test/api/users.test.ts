@@ -83,6 +83,23 @@ describe("GET /user/", () => {
   });
 });
 
+describe("with FEATURE_QUOTA_MANAGEMENT", () => {
+  test("the view says how much the namespace holds and may", async () => {
+    const counting = await startApi({ FEATURE_QUOTA_MANAGEMENT: true, DEFAULT_SYSTEM_REJECT_QUOTA_BYTES: 1000 });
+    const { body } = await (await counting.as("admin")).get("/user/");
+    expect({ quotas: body.quotas, quota_report: body.quota_report }).toEqual({
+      quotas: [],
+      quota_report: {
+        quota_bytes: 0,
+        configured_quota: 1000,
+        running_backfill: "waiting",
+        backfill_status: "waiting",
+      },
+    });
+    await counting.stop();
+  });
+});
+
 describe("GET /users/{username}", () => {
   test("is the public part for others, the whole for oneself and for superusers", async () => {
     const bob = await someone("bob");
@@ -196,6 +213,7 @@ describe("a change of the password", () => {
     const bystander = await api.as("alice");
     const answer = await erin.put("/user/", { password: "another-password" });
     expect([answer.status, answer.body]).toEqual([200, plainView("erin")]);
+    expect(answer.headers.get("x-next-csrf-token")).toBe(erin.headers["X-CSRF-Token"] ?? "");
     expect((await erin.get("/user/")).status).toBe(200);
     expect((await other.get("/user/")).status).toBe(401);
     expect((await bystander.get("/user/")).status).toBe(200);

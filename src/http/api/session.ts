@@ -3,7 +3,7 @@
 import { z } from "zod";
 import type { App } from "../../app.ts";
 import { type SignedIn, type SignInRefusal, signIn, signOut, verifyPassword } from "../../domain/user/sign-in.ts";
-import { sessionHeaders, sessionTokenOf, visitorHeaders } from "../auth/session.ts";
+import { csrfToken, sessionHeaders, sessionTokenOf, visitorHeaders } from "../auth/session.ts";
 import { type ApiRoute, json, route } from "./route.ts";
 
 export const successSchema = () => z.strictObject({ success: z.literal(true) });
@@ -13,6 +13,12 @@ export function signInAnswer(app: App, result: SignedIn | SignInRefusal): Respon
   if (result.token !== undefined) return json(200, { success: true }, sessionHeaders(app, result.token));
   const { needsEmailVerification, invalidCredentials, message } = result;
   return json(403, { needsEmailVerification, invalidCredentials, message: message ?? null });
+}
+
+/** Quay's clients take the CSRF value from every answer to a password; the session goes on, and so does its value. */
+export function nextCsrf(app: App, request: Request): Record<string, string> {
+  const token = sessionTokenOf(app, request);
+  return token === undefined ? {} : { "X-Next-CSRF-Token": csrfToken(app, token) };
 }
 
 export const sessionRoutes: readonly ApiRoute[] = [
@@ -43,8 +49,10 @@ export const sessionRoutes: readonly ApiRoute[] = [
     internal: true,
     body: () => z.object({ password: z.string() }),
     answers: { 200: successSchema },
-    async handle({ app, principal, session, body }) {
-      if (await verifyPassword(app, principal, session, body.password)) return json(200, { success: true });
+    async handle({ app, principal, session, request, body }) {
+      if (await verifyPassword(app, principal, session, body.password)) {
+        return json(200, { success: true }, nextCsrf(app, request));
+      }
       return json(403, { message: "Invalid Username or Password", invalidCredentials: true });
     },
   }),

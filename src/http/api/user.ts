@@ -16,7 +16,7 @@ import { beginSession, isOwnPassword } from "../../domain/user/sign-in.ts";
 import { RegistryError } from "../../errors.ts";
 import { sessionHeaders, sessionTokenOf, visitorHeaders } from "../auth/session.ts";
 import { type ApiRoute, json, noContent, route } from "./route.ts";
-import { signInAnswer, successSchema } from "./session.ts";
+import { nextCsrf, signInAnswer, successSchema } from "./session.ts";
 import { publicUserSchema, publicUserView, userSchema, userView } from "./user-view.ts";
 
 /** Where accounts are kept here and not in a directory. */
@@ -97,7 +97,7 @@ export const userRoutes: readonly ApiRoute[] = [
         location: z.string().nullish(),
       }),
     answers: { 200: userSchema },
-    async handle({ app, caller, principal, session, body, origin }) {
+    async handle({ app, caller, principal, session, request, body, origin }) {
       const profile = await editUser(app, {
         principal,
         session,
@@ -116,7 +116,8 @@ export const userRoutes: readonly ApiRoute[] = [
           location: body.location,
         },
       });
-      return json(200, await userView(app, caller, profile));
+      const headers = body.password === undefined ? {} : nextCsrf(app, request);
+      return json(200, await userView(app, caller, profile), headers);
     },
   }),
   route({
