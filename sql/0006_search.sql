@@ -10,17 +10,20 @@ create table repository_word (
   public {{bool}} not null,
   primary key (word, repository_id)
 );
-create index repository_word_by_repository on repository_word (repository_id, word);
-create index repository_word_by_namespace on repository_word (namespace_id, word, repository_id);
-create index repository_word_public on repository_word (word, repository_id, public) where public = true;
 
 -- The words of what is there already; later ones are written with their repository (domain/repository/words.ts).
-with recursive place (n) as (select 1 union all select n + 1 from place where n < 255)
+with recursive place (n) as (select 1 union all select n + 1 from place where n < (select max(length(name)) from repository))
 insert into repository_word (repository_id, word, namespace_id, public)
 select r.id, substr(r.name, p.n), r.namespace_id, r.visibility = 'public'
 from repository r join place p on p.n <= length(r.name)
 where r.deleted_ms is null and substr(r.name, p.n, 1) not in ('.', '_', '-', '/')
-  and (p.n = 1 or substr(r.name, p.n - 1, 1) in ('.', '_', '-', '/'));
+  and (p.n = 1 or substr(r.name, p.n - 1, 1) in ('.', '_', '-', '/'))
+-- in the order of the key, and the other indexes after it: several times faster
+order by substr(r.name, p.n), r.id;
+
+create index repository_word_by_repository on repository_word (repository_id, word);
+create index repository_word_by_namespace on repository_word (namespace_id, word, repository_id);
+create index repository_word_public on repository_word (word, repository_id, public) where public = true;
 
 -- As before, and the kind with them: lists show one kind, and must not read the rows to tell.
 drop index repository_by_namespace;
