@@ -53,7 +53,8 @@ create table log_export (
   -- the file's name is not to be guessed; known before the file is, so that what a crash leaves is found
   file_id text not null unique,
   location text not null,
-  -- the unfinished upload of the file, opaque
+  -- the unfinished upload of the file: one for each try, so that a slow instance cannot end the next one's
+  upload_id text,
   upload_state text,
   due_ms bigint not null,
   lease_until_ms bigint,

@@ -33,10 +33,11 @@ const PAGE_ROWS = 500;
 export async function makeExportFile(
   app: ExportApp,
   item: ExportToMake,
+  uploadId: string,
   hooks: { onStarted(state: string): Promise<void>; keepAlive(): Promise<void> },
 ): Promise<void> {
   await storeFile(app.storage.driver(item.location), {
-    uploadId: item.id,
+    uploadId,
     key: exportKey(app, item.fileId),
     content: document(app, item, hooks.keepAlive),
     onStarted: hooks.onStarted,

@@ -36,7 +36,8 @@ interface TakenExport extends ExportToMake {
   readonly callbackUrl: string | undefined;
   readonly callbackEmail: string | undefined;
   readonly baseUrl: string;
-  readonly uploadState: string | undefined;
+  /** What an earlier try left unfinished. */
+  readonly upload: { readonly id: string; readonly state: string } | undefined;
   readonly attemptsLeft: number;
 }
 
@@ -56,14 +57,15 @@ export async function sweepExports(app: RunApp): Promise<number> {
     id: string;
     file_id: string;
     location: string;
+    upload_id: string | null;
     upload_state: string | null;
   }>`/* export.expired */
-    select id, file_id, location, upload_state from log_export
+    select id, file_id, location, upload_id, upload_state from log_export
     where expires_ms <= ${nowMs} and (lease_until_ms is null or lease_until_ms <= ${nowMs})
     order by expires_ms limit ${EXPIRED_MAX}`;
   for (const row of rows) {
     const driver = app.storage.driver(row.location);
-    await driver.deleteUpload(row.id, row.upload_state ?? "");
+    if (row.upload_id !== null) await driver.deleteUpload(row.upload_id, row.upload_state ?? "");
     await driver.delete(exportKey(app, row.file_id));
     await app.db.tx(async (tx) => {
       await tx.sql`/* export.delete */ delete from log_export where id = ${row.id}`;
@@ -85,7 +87,7 @@ async function takeExport(app: RunApp, owner: string): Promise<TakenExport | und
         order by due_ms, id limit 1 ${tx.dialect.skipLocked})
         and state in ('queued', 'made') and (lease_until_ms is null or lease_until_ms <= ${nowMs})
       returning id, namespace_id, namespace, repository_id, repository, start_ms, end_ms, callback_url, callback_email,
-                base_url, state, outcome, file_id, location, upload_state, attempts_left`,
+                base_url, state, outcome, file_id, location, upload_id, upload_state, attempts_left`,
   );
   return row && decodeExport(row);
 }
@@ -95,10 +97,13 @@ async function make(app: RunApp, owner: string, item: TakenExport): Promise<void
   try {
     // Whoever had it last did not live to fail.
     if (item.attemptsLeft < 0) throw new Error("every instance that tried was ended while it did");
-    // What an earlier try left unfinished.
-    await app.storage.driver(item.location).deleteUpload(item.id, item.uploadState ?? "");
-    await makeExportFile(app, item, {
-      onStarted: (state) => app.db.tx((tx) => keep(tx, owner, item.id, app.clock.nowMs(), state)),
+    if (item.upload) await app.storage.driver(item.location).deleteUpload(item.upload.id, item.upload.state);
+    const uploadId = crypto.randomUUID();
+    const note = (state: string | null) =>
+      app.db.tx((tx) => keep(tx, owner, item.id, app.clock.nowMs(), { id: uploadId, state }));
+    await note(null);
+    await makeExportFile(app, item, uploadId, {
+      onStarted: note,
       async keepAlive() {
         const nowMs = app.clock.nowMs();
         if (nowMs - keptMs < KEEP_MS) return;
@@ -129,7 +134,7 @@ async function finishMaking(
   await app.db.tx(async (tx) => {
     await tx.sql`/* export.made */
       update log_export
-      set state = 'made', outcome = ${outcome}, reason = ${reason ?? null}, due_ms = ${nowMs}, upload_state = null,
+      set state = 'made', outcome = ${outcome}, reason = ${reason ?? null}, due_ms = ${nowMs}, upload_id = null, upload_state = null,
           lease_owner = null, lease_until_ms = null, attempts_left = ${EXPORT_ATTEMPTS}, expires_ms = ${nowMs + livesMs}
       where id = ${item.id} and lease_owner = ${owner} and state = 'queued'`;
   });
@@ -224,10 +229,16 @@ async function postpone(app: RunApp, owner: string, item: TakenExport, reason: s
 }
 
 /** Throws when the export has gone to another instance. */
-async function keep(tx: Tx, owner: string, id: string, nowMs: number, uploadState?: string): Promise<void> {
+async function keep(
+  tx: Tx,
+  owner: string,
+  id: string,
+  nowMs: number,
+  upload?: { id: string; state: string | null },
+): Promise<void> {
+  const noted = upload ? tx.sql`, upload_id = ${upload.id}, upload_state = ${upload.state}` : tx.sql``;
   const kept = await tx.sql`/* export.keep */
-    update log_export
-    set lease_until_ms = ${nowMs + LEASE_MS}, upload_state = coalesce(${uploadState ?? null}, upload_state)
+    update log_export set lease_until_ms = ${nowMs + LEASE_MS} ${noted}
     where id = ${id} and lease_owner = ${owner} returning id`;
   if (kept.length === 0) throw new Error("another instance makes this export now");
 }
@@ -251,6 +262,7 @@ interface ExportRow {
   outcome: Outcome | null;
   file_id: string;
   location: string;
+  upload_id: string | null;
   upload_state: string | null;
   attempts_left: number;
 }
@@ -271,7 +283,7 @@ function decodeExport(row: ExportRow): TakenExport {
     outcome: row.outcome ?? "success",
     fileId: row.file_id,
     location: row.location,
-    uploadState: row.upload_state ?? undefined,
+    upload: row.upload_id === null ? undefined : { id: row.upload_id, state: row.upload_state ?? "" },
     attemptsLeft: toNumber(row.attempts_left),
   };
 }
