@@ -206,3 +206,15 @@ describe("everything", () => {
     }
   }, 20_000);
 });
+
+test("what was in a namespace that is deleted is found no more", async () => {
+  await makeOrganization(api, "fleeting", "alice");
+  await create(alice, "fleeting/evanescent", { visibility: "public" });
+  expect(await find(nobody, "evanescent")).toEqual(["fleeting/evanescent"]);
+  expect((await alice.delete("/organization/fleeting")).status).toBe(204);
+  expect(await find(nobody, "evanescent")).toEqual([]);
+  expect(await find(alice, "fleeting/")).toEqual([]);
+  expect(hits(await alice.get("/find/all?query=fleeting"))).toEqual([]);
+  const rows = await api.app.db.sql`/* test.words */ select word from repository_word where word = 'evanescent'`;
+  expect(rows).toEqual([]);
+});
