@@ -104,6 +104,13 @@ describe("a wrong value is named with its key and what would be right", () => {
       { LOGS_MODEL_CONFIG: { splunk_config: { url_scheme: "ftp" } } },
       'LOGS_MODEL_CONFIG.splunk_config.url_scheme must be one of http, https. It is "ftp".',
     ],
+    ...["../x", "a/../b", "/", "", "uploads/x", "SHA256", "a//b", "a b"].map(
+      (path): [string, Record<string, unknown>, string] => [
+        `the folder "${path}"`,
+        { EXPORT_ACTION_LOGS_STORAGE_PATH: path },
+        `EXPORT_ACTION_LOGS_STORAGE_PATH must be a folder in the blob store such as archive/logs, in letters, digits, dots, dashes and underscores. It is "${path}".`,
+      ],
+    ),
     [
       "database URI",
       { DB_URI: "postgres//u:hush@h/db" },

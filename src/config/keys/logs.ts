@@ -1,4 +1,5 @@
 /** Action logs and where they go: section 11 of the reference and its later additions. */
+import { z } from "zod";
 import {
   block,
   bool,
@@ -68,12 +69,23 @@ const logsModelConfig = block({
   }).optional(),
 });
 
+/** A folder of a blob store that is neither a blob's nor an upload's: what `storage/paths.ts` takes. */
+const FOLDER = /^\/?(?!(?:sha256|sha512|md5|uploads)(?:\/|$))(?:(?!\.\.?(?:\/|$))[A-Za-z0-9._-]{1,128}(?:\/|$)){1,8}$/i;
+const folder = (initial: string, mayBeEmpty: boolean) =>
+  z
+    .string({ error: "must be text" })
+    .refine((path) => (mayBeEmpty && path === "") || FOLDER.test(path), {
+      error:
+        "must be a folder in the blob store such as archive/logs, in letters, digits, dots, dashes and underscores",
+    })
+    .default(initial);
+
 export const logKeys = {
   LOGS_MODEL: oneOf(["database", "transition_reads_both_writes_es", "elasticsearch", "splunk"]).default("database"),
   LOGS_MODEL_CONFIG: logsModelConfig.default({}),
   FEATURE_ACTION_LOG_ROTATION: bool(false),
   ACTION_LOG_ARCHIVE_LOCATION: optionalText(),
-  ACTION_LOG_ARCHIVE_PATH: text("actionlogarchive/"),
+  ACTION_LOG_ARCHIVE_PATH: folder("actionlogarchive/", true),
   ACTION_LOG_ROTATION_THRESHOLD: duration("30d"),
   ACTION_LOG_ROTATION_FREQUENCY: seconds(43_200, 1),
   MINIMUM_LOGS_AGE_FOR_ARCHIVE: duration("7d"),
@@ -81,7 +93,7 @@ export const logKeys = {
   ACTION_LOG_MAX_PAGE: nullableCount(),
   ALLOW_PULLS_WITHOUT_STRICT_LOGGING: bool(false),
   FEATURE_LOG_EXPORT: bool(true),
-  EXPORT_ACTION_LOGS_STORAGE_PATH: text("exportedactionlogs"),
+  EXPORT_ACTION_LOGS_STORAGE_PATH: folder("exportedactionlogs", false),
   EXPORT_ACTION_LOGS_SECONDS: seconds(3600, 1),
   EXPORT_ACTION_LOGS_MAXIMUM_SECONDS: seconds(3600, 1),
   EXPORT_ACTION_LOGS_MAXIMUM_QUERY_TIME_SECONDS: seconds(30, 1),
