@@ -261,6 +261,36 @@ describe("organizations", () => {
     expect(answers.map(({ status }) => status).sort()).toEqual([200, 404]);
   }, 30_000);
 
+  test("what is made in one while it is renamed carries its name", async () => {
+    await makeOrganization("moving");
+    const names = ["moving", "moved", "moving"];
+    for (const [round, name] of names.slice(1).entries()) {
+      const before = names[round] ?? "";
+      const made = Array.from({ length: 6 }, (_, index) => [
+        su.post("/repository", {
+          namespace: before,
+          repository: `r${round}-${index}`,
+          visibility: "private",
+          description: "",
+        }),
+        su.put(`/organization/${before}/robots/bot${round}-${index}`, {}),
+      ]).flat();
+      const [renamed, ...answers] = await Promise.all([
+        su.put(`/superuser/organizations/${before}`, { name }),
+        ...made,
+      ]);
+      expect(renamed?.status).toBe(200);
+      expect(answers.filter(({ status }) => status >= 500)).toEqual([]);
+    }
+    const wrong = await api.app.db.sql<{ name: string }>`/* test.misnamed */
+      select r.path as name from repository r join account a on a.id = r.namespace_id
+      where r.deleted_ms is null and r.path <> a.username || '/' || r.name
+      union all
+      select r.username as name from account r join account a on a.id = r.owner_id
+      where r.deleted_ms is null and r.username not like a.username || '+%'`;
+    expect(wrong).toEqual([]);
+  }, 60_000);
+
   test("are deleted", async () => {
     await makeOrganization("leaving");
     expect((await su.delete("/superuser/organizations/leaving")).status).toBe(204);

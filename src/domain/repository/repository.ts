@@ -16,6 +16,7 @@ import { findNamespaceFacts, type NamespaceFacts, type RepositoryFacts } from ".
 import { namespaceDisabled } from "../access/refusal.ts";
 import { logRepositoryAction, type RequestOrigin } from "../audit/audit.ts";
 import { repositoryKey } from "../lookup/lookup.ts";
+import { lockNamespace } from "../namespace/lock.ts";
 import { insertOrganization, mayCreateOrganizations } from "../organization/create-organization.ts";
 import { insertWords, setWordsVisibility } from "./words.ts";
 
@@ -120,6 +121,7 @@ export async function createRepository(app: AccessApp, input: CreateRepository):
   const nowMs = app.clock.nowMs();
   try {
     await app.db.tx(async (tx) => {
+      await lockNamespace(tx, namespace);
       const [row] = await tx.sql<{ id: number }>`/* repository.insert */
         insert into repository (namespace_id, name, path, kind, visibility, description, created_ms)
         values (${namespace.id}, ${parsed.name}, ${parsed.path}, ${input.kind ?? "image"}, ${visibility},

@@ -13,6 +13,7 @@ import { findRobotName, parseRobotShortName } from "../../oci/names.ts";
 import type { Caller } from "../access/actor.ts";
 import { logAction, type RequestOrigin } from "../audit/audit.ts";
 import { endCredentials, endMemberships } from "../namespace/end-rights.ts";
+import { lockNamespace } from "../namespace/lock.ts";
 import { type Account, accountKey, findAccount, insertAccount } from "../user/account.ts";
 
 /** Source: quay-behaviour reference, section 1. */
@@ -39,6 +40,7 @@ export async function createRobot(
   }
   const username = `${owner.username}+${parseRobotShortName(shortName)}`;
   const token = randomText(TOKEN_CHARS);
+  await lockNamespace(tx, { id: owner.id, name: owner.username });
   const id = await insertAccount(tx, {
     kind: "robot",
     username,
