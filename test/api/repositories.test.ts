@@ -112,6 +112,10 @@ describe("creating", () => {
     expect((await alice.get("/repository/alice/app")).body).toMatchObject({ kind: "application" });
     expect(pathsOf(await alice.get("/repository?namespace=alice"))).not.toContain("alice/app");
     expect(pathsOf(await alice.get("/repository?namespace=alice&repo_kind=application"))).toEqual(["alice/app"]);
+    for (const path of ["tag/", `manifest/sha256:${"a".repeat(64)}`]) {
+      expect((await alice.get(`/repository/alice/app/${path}`)).status).toBe(501);
+    }
+    expect((await alice.delete("/repository/alice/app/tag/v1")).status).toBe(501);
     const client = api.client("alice", "correct-horse-battery");
     const pushed = await client.pushImage("alice/app", "v1").catch((error: Error) => error.message);
     expect(typeof pushed === "string" ? pushed : String(pushed.response.status)).toContain("405");

@@ -54,6 +54,13 @@ async function mayKnowAbsence(app: AccessApp, principal: Principal, parsed: Pars
   return namespace.creatorRole || (principal.kind === "user" && principal.accountId === namespace.id);
 }
 
+/** Throws for a repository of kind application: it has a name and no tags. Source: quay-api reference, section 1.3. */
+export function requireImages(repository: RepositoryFacts): void {
+  if (repository.kind === "image") return;
+  const message = `"${repository.path}" is a repository of kind "${repository.kind}", which has no images`;
+  throw new RegistryError("not_implemented", { message });
+}
+
 /** Throws when the repository takes no changes to its tags. Source: quay-api reference, section 1.3. */
 export function requireNormalState(repository: RepositoryFacts): void {
   if (repository.state === "NORMAL") return;

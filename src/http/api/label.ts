@@ -35,7 +35,7 @@ export const labelRoutes: readonly ApiRoute[] = [
     method: "GET",
     path: listPath,
     summary: "Lists the labels of a manifest",
-    needs: { repository: "read" },
+    needs: { repository: "read", images: true },
     query: () => z.object({ filter: z.string().default("") }),
     answers: { 200: () => z.strictObject({ labels: z.array(labelSchema()) }) },
     async handle({ app, repository, params, query }) {
@@ -47,7 +47,7 @@ export const labelRoutes: readonly ApiRoute[] = [
     method: "POST",
     path: listPath,
     summary: "Adds a label to a manifest",
-    needs: { repository: "write", normalState: true },
+    needs: { repository: "write", normalState: true, images: true },
     body: () => z.object({ key: z.string(), value: z.string(), media_type: z.string().nullish() }),
     answers: { 201: () => z.strictObject({ label: labelSchema() }) },
     async handle({ app, caller, repository, params, body, baseUrl, origin }) {
@@ -62,7 +62,7 @@ export const labelRoutes: readonly ApiRoute[] = [
     method: "GET",
     path: onePath,
     summary: "Shows a label of a manifest",
-    needs: { repository: "read" },
+    needs: { repository: "read", images: true },
     answers: { 200: labelSchema },
     async handle({ app, repository, params }) {
       return json(200, view(await getLabel(app, repository, digestOf(params), params.labelid ?? "")));
@@ -72,7 +72,7 @@ export const labelRoutes: readonly ApiRoute[] = [
     method: "DELETE",
     path: onePath,
     summary: "Deletes a label that was added through the API",
-    needs: { repository: "write", normalState: true },
+    needs: { repository: "write", normalState: true, images: true },
     answers: { 204: null },
     async handle({ app, caller, repository, params, origin }) {
       const target = { repository, digest: digestOf(params), uuid: params.labelid ?? "", request: origin() };

@@ -42,7 +42,7 @@ export const manifestRoutes: readonly ApiRoute[] = [
     method: "GET",
     path: manifestPath,
     summary: "Shows a manifest and the layers of an image",
-    needs: { repository: "read" },
+    needs: { repository: "read", images: true },
     answers: {
       200: () =>
         z.strictObject({
@@ -68,7 +68,7 @@ export const manifestRoutes: readonly ApiRoute[] = [
     method: "GET",
     path: `${manifestPath}/pull_statistics`,
     summary: "Tells how often a manifest was pulled",
-    needs: { repository: "read" },
+    needs: { repository: "read", images: true },
     answers: {
       200: () =>
         z.strictObject({

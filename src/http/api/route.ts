@@ -20,7 +20,8 @@ export type ApiMethod = "GET" | "POST" | "PUT" | "DELETE";
  * - "signed-in": any user with valid credentials, whatever its scopes;
  * - account: the caller's own account, with the scope user:read or user:admin;
  * - organization: a standing in the organization of `{orgname}`; `superuser` lets superusers with full access in;
- * - repository: a role on the repository of `{repository}`; `normalState` refuses changes in READ_ONLY and MIRROR;
+ * - repository: a role on the repository of `{repository}`; `normalState` refuses changes in READ_ONLY and MIRROR,
+ *   `images` refuses repositories of a kind that has none;
  * - "superuser": a superuser whose credential covers that.
  */
 export type ApiNeeds =
@@ -29,7 +30,7 @@ export type ApiNeeds =
   | "superuser"
   | { readonly account: "read" | "admin" }
   | { readonly organization: "any" | "member" | "admin"; readonly superuser?: true }
-  | { readonly repository: "read" | "write" | "admin"; readonly normalState?: true };
+  | { readonly repository: "read" | "write" | "admin"; readonly normalState?: true; readonly images?: true };
 
 /** Who may be nobody: only where a right can be had without an account. */
 type PrincipalOf<N> = N extends "anyone" | { organization: "any" } | { repository: "read" }

@@ -8,6 +8,7 @@ import {
   readonly,
   refused,
   requireAccountScope,
+  requireImages,
   requireNormalState,
   requireOrganization,
   requireRepositoryRole,
@@ -161,6 +162,7 @@ async function requireNeeds(app: App, needs: ApiNeeds, { who, params }: Running)
   }
   const parsed = parseRepositoryPath(params.repository ?? "", pathRules(app.config));
   const repository = await requireRepositoryRole(app, caller, parsed, needs.repository);
+  if (needs.images) requireImages(repository);
   if (needs.normalState) {
     requireUnrestricted(caller, repository);
     requireNormalState(repository);

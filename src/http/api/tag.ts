@@ -16,7 +16,7 @@ import { httpDate, httpDateSchema, isoDate, isoDateSchema, queryBool } from "./v
 
 const HISTORY_PAGE_DEFAULT = 50;
 const tagPath = "/repository/{repository}/tag/{tag}";
-const needs = { repository: "write", normalState: true } as const;
+const needs = { repository: "write", normalState: true, images: true } as const;
 
 const tagSchema = () =>
   z.strictObject({
@@ -70,7 +70,7 @@ export const tagRoutes: readonly ApiRoute[] = [
     method: "GET",
     path: "/repository/{repository}/tag/",
     summary: "Lists the history of a repository's tags, living and dead, newest first",
-    needs: { repository: "read" },
+    needs: { repository: "read", images: true },
     query: () =>
       z.object({
         specificTag: z.string().default(""),
@@ -173,7 +173,7 @@ export const tagRoutes: readonly ApiRoute[] = [
     method: "GET",
     path: `${tagPath}/pull_statistics`,
     summary: "Tells how often a tag and its manifest were pulled",
-    needs: { repository: "read" },
+    needs: { repository: "read", images: true },
     answers: {
       200: () =>
         z.strictObject({
