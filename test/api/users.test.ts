@@ -321,6 +321,18 @@ describe("POST /user/convert", () => {
   });
 });
 
+describe("a name that the config gives rights to", () => {
+  test("does not become free for whoever signs up next", async () => {
+    const admin = await api.as("admin");
+    const detail = (what: string) => `"admin" is named in the registry's configuration and cannot be ${what}`;
+    const deleted = await admin.delete("/user/");
+    expect([deleted.status, envelopeOf(deleted).detail]).toEqual([400, detail("deleted")]);
+    const converted = await admin.post("/user/convert", { adminUser: "anna", adminPassword: password });
+    expect([converted.status, envelopeOf(converted).detail]).toEqual([400, detail("converted")]);
+    expect((await admin.get("/user/")).body.super_user).toBe(true);
+  });
+});
+
 describe("a log-in that is not fresh", () => {
   test("may look and not change, until the password is given again", async () => {
     const strict = await startApi({ FRESH_LOGIN_TIMEOUT: "1s" });

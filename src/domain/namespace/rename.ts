@@ -48,17 +48,26 @@ export async function renameNamespace(app: Pick<App, "config">, tx: Tx, input: R
 
 /** Rights in the config go by name: nobody gives them to himself, or loses them, by taking another one. */
 function requireNoListedName(config: NamePolicy, oldName: string, newName: string): void {
-  const listed = [
-    ...config.SUPER_USERS,
-    ...config.GLOBAL_READONLY_SUPER_USERS,
-    ...(config.RESTRICTED_USERS_WHITELIST ?? []),
-  ];
-  if (listed.includes(newName)) {
+  if (isListed(config, newName)) {
     throw invalid(`The name "${newName}" is named in the registry's configuration and cannot be taken by renaming`);
   }
-  if (listed.includes(oldName)) {
-    throw invalid(`"${oldName}" is named in the registry's configuration and cannot be renamed`);
-  }
+  requireUnlisted(config, oldName, "renamed");
+}
+
+/**
+ * Throws `invalid_request` for a name that the config gives rights to: it must not become free, for whoever signs up under
+ * it next would have them.
+ */
+export function requireUnlisted(config: NamePolicy, name: string, what: "renamed" | "deleted" | "converted"): void {
+  if (!isListed(config, name)) return;
+  throw invalid(`"${name}" is named in the registry's configuration and cannot be ${what}`);
+}
+
+function isListed(config: NamePolicy, name: string): boolean {
+  const { SUPER_USERS, GLOBAL_READONLY_SUPER_USERS, RESTRICTED_USERS_WHITELIST } = config;
+  return [SUPER_USERS, GLOBAL_READONLY_SUPER_USERS, RESTRICTED_USERS_WHITELIST ?? []].some((list) =>
+    list.includes(name),
+  );
 }
 
 async function moveAccount(tx: Tx, namespace: Rename["namespace"], newName: string): Promise<void> {

@@ -5,6 +5,7 @@ import { RegistryError } from "../../errors.ts";
 import type { Caller, Principal } from "../access/actor.ts";
 import { logAction, type RequestOrigin } from "../audit/audit.ts";
 import { deleteNamespace } from "../namespace/delete-namespace.ts";
+import { requireUnlisted } from "../namespace/rename.ts";
 import { convertUserToOrganization } from "../organization/convert.ts";
 import type { Account } from "./account.ts";
 import { checkPassword, needsVerification } from "./check-password.ts";
@@ -18,12 +19,13 @@ interface Ending {
 
 /**
  * The name is free and nothing of the account answers any more when this resolves; what it stored is collected later. Throws
- * `invalid_request` for the only admin of organizations.
+ * `invalid_request` for the only admin of organizations, and for a name that the config gives rights to.
  */
 export async function deleteUser(
-  app: Pick<App, "db" | "clock">,
+  app: Pick<App, "config" | "db" | "clock">,
   { principal, caller, request }: Ending,
 ): Promise<void> {
+  requireUnlisted(app.config, principal.username, "deleted");
   const nowMs = app.clock.nowMs();
   const { accountId: id, username } = principal;
   await app.db.tx(async (tx) => {
@@ -42,6 +44,7 @@ export async function convertUser(
   input: Ending & { adminUsername: string; adminPassword: string },
 ): Promise<Account> {
   const { principal, caller, request, adminUsername } = input;
+  requireUnlisted(app.config, principal.username, "converted");
   if (adminUsername === principal.username) throw invalidAdmin("The admin user is not valid");
   const admin = await checkAdmin(app, adminUsername, input.adminPassword);
   if (admin.id === principal.accountId) throw invalidAdmin("The admin user is not valid");
