@@ -64,7 +64,7 @@ export function rangeOfPrefix(prefix: string, limit: number): PathRange {
 }
 
 /** The part of a range inside one namespace; undefined when there is none. */
-export function narrow(range: PathRange, namespace: string): PathRange | undefined {
+function narrow(range: PathRange, namespace: string): PathRange | undefined {
   const first = `${namespace}/`;
   const from = range.from > first ? range.from : first;
   const before = range.before < first + BEYOND ? range.before : first + BEYOND;

@@ -9,6 +9,7 @@ import type { Db } from "../../db/db.ts";
 import { toBoolean, toNumber } from "../../db/decode.ts";
 import { type Caller, hasScope, type Principal } from "../access/actor.ts";
 import { capStanding, findStanding, type OrganizationStanding, OUTSIDE } from "../organization/standing.ts";
+import { AFTER } from "../repository/visible.ts";
 import { type Account, findAccount } from "../user/account.ts";
 import { namePrefixOf, type PrefixRange, rangeOf } from "./terms.ts";
 
@@ -44,7 +45,7 @@ export async function searchEntities(
   const found: Entity[] = [];
   if (organization && standing.isMember && query.includeTeams) found.push(...(await teams(db, organization, range)));
   const isWhole = !app.config.FEATURE_PARTIAL_USER_AUTOCOMPLETE;
-  found.push(...(await users(db, organization, isWhole ? { ...range, before: `${range.prefix}!` } : range)));
+  found.push(...(await users(db, organization, isWhole ? { ...range, before: range.prefix + AFTER } : range)));
   const robotsOf = organization && standing.isMember ? organization : ownNamespace(caller, principal, query.namespace);
   if (robotsOf) found.push(...(await robots(db, robotsOf, range.prefix, organization !== undefined)));
   if (organization && standing.isAdmin && query.includeOrgs && organization.username.startsWith(range.prefix)) {
