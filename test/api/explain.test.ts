@@ -172,6 +172,30 @@ describe("who may ask", () => {
     expect((await ask(su, "alice/private", "pull", "dave")).body.facts.repository).toMatchObject({ state: "NORMAL" });
   });
 
+  test("an OAuth token's scopes are part of the answer", async () => {
+    const token = "A".repeat(20) + "B".repeat(20);
+    const hash = new Bun.CryptoHasher("sha256").update(token.slice(20)).digest("hex");
+    const id = await api.accountId("alice");
+    await api.app.db.tx(async (tx) => {
+      const [application] = await tx.sql<{ id: number }>`/* test.application */
+        insert into oauth_application (client_id, organization_id, name, created_ms)
+        values ('EXPLAIN', ${id}, 'explain', 0) returning id`;
+      await tx.sql`/* test.token */
+        insert into oauth_token (uuid, application_id, account_id, token_name, token_hash, scope, created_ms, expires_ms)
+        values ('explain', ${application?.id ?? 0}, ${id}, ${token.slice(0, 20)}, ${hash}, 'repo:read', 0,
+                ${Date.now() + 60_000})`;
+    });
+    const alice = api.bearer(token);
+    expect((await ask(alice, "alice/private", "pull")).body).toMatchObject({
+      allowed: true,
+      decision: "namespace-owner",
+      facts: { scopes: ["repo:read"] },
+    });
+    expect((await ask(alice, "alice/private", "push")).body).toMatchObject({ allowed: false, decision: "token-scope" });
+    expect((await ask(alice, "acme/app", "push")).body).toMatchObject({ allowed: false, decision: "token-scope" });
+    expect((await ask(await api.as("alice"), "alice/private", "push")).body).toMatchObject({ allowed: true });
+  });
+
   test("odd questions are refused", async () => {
     for (const query of [
       "",
@@ -215,6 +239,27 @@ describe("refusals", () => {
         );
         expect(details[0]).toEqual(details[1] as (typeof details)[0]);
         expect((details[0] as Record<string, unknown>).decision).toBeString();
+      }
+    }
+  });
+
+  test("on /api/v1 are the same for a hidden and an absent repository", async () => {
+    const clients = [await api.as("dave"), await api.nobody()];
+    for (const client of clients) {
+      for (const [method, path] of [
+        ["GET", ""],
+        ["PUT", ""],
+        ["DELETE", ""],
+        ["GET", "/tag/"],
+        ["POST", "/changevisibility"],
+      ] as const) {
+        const [hidden, absent] = await Promise.all(
+          ["alice/private", "alice/absent"].map((repository) =>
+            client.send(method, `/repository/${repository}${path}`, method === "GET" ? undefined : {}),
+          ),
+        );
+        expect([hidden?.status, hidden?.body]).toEqual([absent?.status, absent?.body]);
+        expect(hidden?.body.decision).toBeString();
       }
     }
   });

@@ -1,9 +1,10 @@
 /** The API's description of itself: whole, consistent, and about this server. */
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import type { ApiRoute } from "../../src/http/api/route.ts";
+import type { DescribedRoute } from "../../src/http/api/openapi.ts";
 import { apiRoutes } from "../../src/http/api/routes.ts";
 import { toSwaggerSchema } from "../../src/http/api/swagger.ts";
+import { userInitializeDescription } from "../../src/http/api/user-initialize.ts";
 import { type Api, startApi } from "./harness.ts";
 
 interface Operation {
@@ -37,7 +38,9 @@ beforeAll(async () => {
 afterAll(() => api.stop());
 
 const operationsOf = (document: Document) => Object.values(document.paths).flatMap((path) => Object.values(path));
-const operationOf = (document: Document, route: ApiRoute) =>
+/** The table, and what is served beside it. */
+const described = () => [...apiRoutes(), userInitializeDescription];
+const operationOf = (document: Document, route: DescribedRoute) =>
   document.paths[`/api/v1${route.path}`]?.[route.method.toLowerCase()];
 
 /** Every object inside a document, with where it stands. */
@@ -63,7 +66,7 @@ for (const [name, document] of [
 ] as const) {
   describe(name, () => {
     test("every route of the table is in it, with all it takes and answers", () => {
-      for (const route of apiRoutes()) {
+      for (const route of described()) {
         const where = `${route.method} ${route.path}`;
         const operation = operationOf(document(), route);
         expect([where, operation?.summary]).toEqual([where, route.summary]);
@@ -79,7 +82,7 @@ for (const [name, document] of [
           [...Object.keys(route.answers), "default"].sort(),
         );
       }
-      expect(operationsOf(document())).toHaveLength(apiRoutes().length);
+      expect(operationsOf(document())).toHaveLength(described().length);
     });
 
     test("ids are names and stand for one operation each", () => {

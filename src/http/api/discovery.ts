@@ -4,6 +4,7 @@ import { z } from "zod";
 import { BASE, buildOpenApi, describeRoutes, type Operation } from "./openapi.ts";
 import { type ApiRoute, route } from "./route.ts";
 import { buildSwagger } from "./swagger.ts";
+import { userInitializeDescription } from "./user-initialize.ts";
 import { queryBool } from "./views.ts";
 
 const document = (version: Record<string, z.ZodType>) =>
@@ -18,7 +19,7 @@ export function discoveryRoutes(table: () => readonly ApiRoute[]): readonly ApiR
   function text(name: string, build: (operations: readonly Operation[]) => unknown, baseUrl: string): Response {
     let kept = texts.get(name);
     if (kept === undefined) {
-      operations ??= describeRoutes(table());
+      operations ??= describeRoutes([...table(), userInitializeDescription]);
       kept = JSON.stringify(build(operations));
       texts.set(name, kept);
     }

@@ -68,8 +68,14 @@ const SCOPE_TEXTS: Readonly<Record<OauthScope, string>> = {
 export const scopeTexts = (): JsonObject =>
   Object.fromEntries(OAUTH_SCOPES.map((scope) => [scope, SCOPE_TEXTS[scope]]));
 
-/** Every route of the table, in its order. Throws when two would have the same id. */
-export function describeRoutes(routes: readonly ApiRoute[]): Operation[] {
+/** What is described of a route; one that is served outside the table has this much as well. */
+export type DescribedRoute = Pick<
+  ApiRoute,
+  "method" | "path" | "summary" | "needs" | "freshLogin" | "internal" | "query" | "body" | "answers"
+>;
+
+/** Every route, in its order. Throws when two would have the same id. */
+export function describeRoutes(routes: readonly DescribedRoute[]): Operation[] {
   const ids = new Set<string>();
   return routes.map((route) => {
     const operationId = [idOf(route, false), idOf(route, true)].find((id) => !ids.has(id));
@@ -79,7 +85,7 @@ export function describeRoutes(routes: readonly ApiRoute[]): Operation[] {
   });
 }
 
-function describe(route: ApiRoute, operationId: string): Operation {
+function describe(route: DescribedRoute, operationId: string): Operation {
   return {
     method: route.method.toLowerCase(),
     path: ROOT + route.path,
@@ -108,7 +114,7 @@ const VERBS: Readonly<Record<ApiRoute["method"], string>> = {
 };
 
 /** `getRepositoryTag`, as Quay words its nicknames; with the names of all parameters where that is not enough. */
-function idOf({ method, path }: ApiRoute, withAll: boolean): string {
+function idOf({ method, path }: DescribedRoute, withAll: boolean): string {
   const words = path.split("/").filter((word) => word !== "");
   const parts = words.map((word, index) => {
     const parameter = /^\{(.*)\}$/.exec(word)?.[1];
@@ -137,7 +143,7 @@ function pathParameters(path: string): Parameter[] {
   }));
 }
 
-function queryParameters(route: ApiRoute): Parameter[] {
+function queryParameters(route: DescribedRoute): Parameter[] {
   if (!route.query) return [];
   const schema = toJsonSchema(route.query, "input");
   const properties = schema.properties as Record<string, JsonObject> | undefined;

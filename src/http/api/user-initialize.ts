@@ -8,6 +8,7 @@ import { RegistryError } from "../../errors.ts";
 import { errorFields } from "../../observe/logger.ts";
 import { readBody } from "../registry/body.ts";
 import { renderMessage } from "./errors.ts";
+import type { DescribedRoute } from "./openapi.ts";
 
 const BODY_BYTES_MAX = 64 * 1024;
 
@@ -17,6 +18,25 @@ const bodySchema = z.object({
   email: z.string().nullish(),
   access_token: z.boolean().nullish(),
 });
+
+/** The route stands outside the table, because it takes neither session nor CSRF value and has errors of its own. */
+export const userInitializeDescription: DescribedRoute = {
+  method: "POST",
+  path: "/user/initialize",
+  summary: "Makes the first user of an empty registry",
+  needs: "anyone",
+  query: undefined,
+  body: () => bodySchema,
+  answers: {
+    200: () =>
+      z.strictObject({
+        username: z.string(),
+        email: z.string().nullable(),
+        encrypted_password: z.string(),
+        access_token: z.string().optional(),
+      }),
+  },
+};
 
 /** Undefined when the feature is off: the route does not exist then. */
 export async function userInitializeRoute(app: App, request: Request): Promise<Response | undefined> {
