@@ -280,6 +280,7 @@ describe("what the config decides", () => {
       FEATURE_CHANGE_TAG_EXPIRATION: false,
       FEATURE_ORG_SHARED_EMAIL: true,
       FEATURE_RECAPTCHA: true,
+      RECAPTCHA_SITE_KEY: "site-key",
       RECAPTCHA_SECRET_KEY: "none",
       RECAPTCHA_WHITELISTED_USERS: ["admin"],
       SUPER_USERS: ["admin", "sam"],
