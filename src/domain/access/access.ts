@@ -137,7 +137,6 @@ export function decideCreate(policy: AccessPolicy, caller: Caller, namespace: Na
   if (!inside) return deny("no-role", false);
   if (!hasScope(caller, "repo:create")) return deny("token-scope", scopesCoverRole(caller, "read"));
   if (caller.expired) return deny("token-expired", true);
-  if (!hasScope(caller, "repo:create")) return deny("token-scope", scopesCoverRole(caller, "read"));
   if (!namespace.enabled) return deny("namespace-disabled", true);
   if (policy.REGISTRY_STATE === "readonly" || policy.DISABLE_PUSHES) return deny("registry-readonly", true);
   if (restrictedInOwnNamespace(principal, namespace.id)) return deny("restricted-user", true);

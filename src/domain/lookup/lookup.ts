@@ -11,7 +11,7 @@ import { Lru } from "../../lib/lru.ts";
 import type { Digest } from "../../oci/digest.ts";
 import type { RepositoryPath } from "../../oci/names.ts";
 import { formatReference, type Reference } from "../../oci/reference.ts";
-import type { Principal } from "../access/actor.ts";
+import type { Caller, Principal } from "../access/actor.ts";
 import { findRepositoryFacts, findRole, type RepositoryFacts, type Role } from "../access/facts.ts";
 import { type BlobFacts, findBlobFacts } from "../blob/queries.ts";
 import { type CredentialFacts, credentialKey, findCredential } from "../credential/credential.ts";
@@ -28,6 +28,16 @@ const MANIFESTS_MAX_BYTES = 32 * 1024 * 1024;
 const MANIFEST_OVERHEAD_BYTES = 500;
 /** The backstop: nothing mutable is believed longer than this, whatever was or was not heard. */
 const TTL_MS = 60_000;
+
+/** Repositories remembered for one token: it names a few at most. */
+const PULLABLE_MAX = 64;
+
+/** Something worked out from cached facts: good until the next change of anything, and for TTL_MS at the most. */
+export interface Settled<T> {
+  readonly value: T;
+  readonly version: number;
+  readonly untilMs: number;
+}
 
 interface Cached<T> {
   readonly value: T;
@@ -64,6 +74,8 @@ export class Lookup {
   readonly #blobs = new Lru<string, Cached<BlobFacts>>(BLOBS_MAX);
   /** Goes up with each change heard: an answer loaded before is not kept after. */
   #changes = 0;
+  /** Repositories that a caller with a registry token may pull, as long as nothing changes. */
+  readonly #pullable = new WeakMap<Caller, Settled<Map<RepositoryPath, RepositoryFacts>>>();
   /** Part of the keys below a repository, so that dropping all of them is forgetting one number. */
   readonly #generations = new Lru<number, number>(REPOSITORIES_MAX);
   #nextGeneration = 1;
@@ -71,6 +83,37 @@ export class Lookup {
   constructor(options: LookupOptions) {
     this.#options = options;
     options.db.onChanged((keys) => this.#drop(keys));
+  }
+
+  /** What was worked out, if nothing has changed since and changes are heard. */
+  unchanged<T>(settled: Settled<T> | undefined, nowMs: number): T | undefined {
+    const { db } = this.#options;
+    if (!settled || settled.version !== this.#changes || settled.untilMs <= nowMs || !db.hearsChanges) return undefined;
+    return settled.value;
+  }
+
+  /** Goes up with each change that is heard: read it before what is to be settled. */
+  get version(): number {
+    return this.#changes;
+  }
+
+  /** Remembers what was worked out from facts that were read at `version`. */
+  settle<T>(value: T, version: number, nowMs: number): Settled<T> {
+    return { value, version, untilMs: nowMs + TTL_MS };
+  }
+
+  /** A repository that the caller was found to be allowed to pull. */
+  pullable(caller: Caller, path: RepositoryPath): RepositoryFacts | undefined {
+    return this.unchanged(this.#pullable.get(caller), this.#options.clock.nowMs())?.get(path);
+  }
+
+  /** Remembers that the caller may pull, as was decided from facts read at `version`. */
+  keepPullable(caller: Caller, repository: RepositoryFacts, version: number): void {
+    if (version !== this.#changes) return;
+    const nowMs = this.#options.clock.nowMs();
+    const known = this.unchanged(this.#pullable.get(caller), nowMs);
+    if (known && known.size < PULLABLE_MAX) known.set(repository.path, repository);
+    else this.#pullable.set(caller, this.settle(new Map([[repository.path, repository]]), version, nowMs));
   }
 
   repository(path: RepositoryPath): Promise<RepositoryFacts | undefined> {

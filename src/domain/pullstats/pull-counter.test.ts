@@ -61,14 +61,14 @@ async function countOf(table: "tag_pull" | "manifest_pull" | "repository_action_
 
 test("sums of several flushes and days add up, and the newest pull says what a tag stood for", async () => {
   const counter = new PullCounter({ db, clock, log });
-  counter.note(1, tagOf("v1"), digestOf("a"));
-  counter.note(1, tagOf("v1"), digestOf("a"));
+  counter.note(1, tagOf("v1"), { digest: digestOf("a") });
+  counter.note(1, tagOf("v1"), { digest: digestOf("a") });
   counter.notePush(1);
   await counter.flush();
   expect(await tagRow(1, "v1")).toEqual([2, 10 * DAY_MS, digestOf("a")]);
   nowMs += DAY_MS;
-  counter.note(1, tagOf("v1"), digestOf("b"));
-  counter.note(1, { kind: "digest", digest: digestOf("a") }, digestOf("a"));
+  counter.note(1, tagOf("v1"), { digest: digestOf("b") });
+  counter.note(1, { kind: "digest", digest: digestOf("a") }, { digest: digestOf("a") });
   await counter.stop();
   expect(await tagRow(1, "v1")).toEqual([3, 11 * DAY_MS, digestOf("b")]);
   const days = await db.sql<{ day: number; action_count: number }>`/* test.days */
@@ -81,10 +81,10 @@ test("sums of several flushes and days add up, and the newest pull says what a t
 
 test("an older pull that is written late does not make the last one older", async () => {
   const counter = new PullCounter({ db, clock, log });
-  counter.note(2, tagOf("v1"), digestOf("new"));
+  counter.note(2, tagOf("v1"), { digest: digestOf("new") });
   await counter.flush();
   nowMs -= 1000;
-  counter.note(2, tagOf("v1"), digestOf("old"));
+  counter.note(2, tagOf("v1"), { digest: digestOf("old") });
   await counter.stop();
   nowMs += 1000;
   expect(await tagRow(2, "v1")).toEqual([2, nowMs, digestOf("new")]);
@@ -92,8 +92,8 @@ test("an older pull that is written late does not make the last one older", asyn
 
 test("counts of a repository that is gone are dropped without harm to the others", async () => {
   const counter = new PullCounter({ db, clock, log });
-  counter.note(999, tagOf("v1"), digestOf("a"));
-  counter.note(3, tagOf("v1"), digestOf("a"));
+  counter.note(999, tagOf("v1"), { digest: digestOf("a") });
+  counter.note(3, tagOf("v1"), { digest: digestOf("a") });
   await counter.stop();
   expect(await tagRow(999, "v1")).toBeUndefined();
   expect(await tagRow(3, "v1")).toEqual([1, nowMs, digestOf("a")]);
@@ -110,9 +110,9 @@ test("what cannot be written is kept and written later, once", async () => {
   });
   const quiet = createLogger({ clock, level: "error", format: "text" });
   const counter = new PullCounter({ db: flaky, clock, log: quiet });
-  counter.note(3, tagOf("kept"), digestOf("a"));
+  counter.note(3, tagOf("kept"), { digest: digestOf("a") });
   await counter.flush();
-  counter.note(3, tagOf("kept"), digestOf("b"));
+  counter.note(3, tagOf("kept"), { digest: digestOf("b") });
   await counter.flush();
   expect(await tagRow(3, "kept")).toBeUndefined();
   fails = false;
@@ -123,11 +123,11 @@ test("what cannot be written is kept and written later, once", async () => {
 test("what waits is bounded: past it those that wait are still counted", async () => {
   const before = [await countOf("tag_pull"), await countOf("manifest_pull"), await countOf("repository_action_count")];
   const counter = new PullCounter({ db, clock, log });
-  counter.note(3, tagOf("first"), digestOf("first"));
+  counter.note(3, tagOf("first"), { digest: digestOf("first") });
   for (let position = 0; position < 60_000; position++) {
-    counter.note(3, { kind: "digest", digest: digestOf(`m${position}`) }, digestOf(`m${position}`));
+    counter.note(3, { kind: "digest", digest: digestOf(`m${position}`) }, { digest: digestOf(`m${position}`) });
   }
-  counter.note(3, tagOf("first"), digestOf("first"));
+  counter.note(3, tagOf("first"), { digest: digestOf("first") });
   const { transactions } = db.stats;
   await counter.stop();
   expect(await tagRow(3, "first")).toEqual([2, nowMs, digestOf("first")]);

@@ -15,7 +15,18 @@ const FLUSH_MS = 3_000;
 const ROWS_MAX = 1_000;
 /** Different tags and manifests waiting at once. Past it only those that are waiting are counted: some megabytes at most. */
 const WAITING_MAX = 50_000;
+/** Pulls of one cached manifest that are added up before they are sorted to their rows. */
+const FRESH_MAX = 1_000;
 const DAY_MS = 86_400_000;
+
+/** Pulls of one manifest by one reference since the last sorting. */
+interface FreshCount {
+  readonly repositoryId: number;
+  readonly reference: Reference;
+  readonly digest: Digest;
+  count: number;
+  lastMs: number;
+}
 
 interface TagCount {
   readonly repositoryId: number;
@@ -90,6 +101,9 @@ export interface PullCounterOptions {
 export class PullCounter {
   readonly #options: PullCounterOptions;
   #waiting = new Waiting();
+  #fresh: FreshCount[] = [];
+  /** Weak: what waits to be counted must not keep a manifest's bytes in memory. */
+  #freshOf = new WeakMap<object, FreshCount>();
   #lost = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #flushing: Promise<void> = Promise.resolve();
@@ -99,22 +113,29 @@ export class PullCounter {
     this.#options = options;
   }
 
-  /** A manifest was handed out: by tag it counts for the tag and the manifest, by digest for the manifest. */
-  note(repositoryId: number, reference: Reference, digest: Digest): void {
+  /**
+   * A manifest was handed out: by tag it counts for the tag and the manifest, by digest for the manifest. `manifest` is the
+   * cached one, which is the same object as long as the reference names it: a busy tag's pull is one look-up here.
+   */
+  note(repositoryId: number, reference: Reference, manifest: { readonly digest: Digest }): void {
     const lastMs = this.#options.clock.nowMs();
-    const waiting = this.#waiting;
-    const isKept = waiting.manifest(`${repositoryId} ${digest}`, { repositoryId, digest, count: 1, lastMs });
-    if (reference.kind === "tag") {
-      const { tag } = reference;
-      waiting.tag(`${repositoryId} ${tag}`, { repositoryId, tag, digest, count: 1, lastMs });
+    const known = this.#freshOf.get(manifest);
+    if (known) {
+      known.count++;
+      known.lastMs = lastMs;
+      return;
     }
-    if (!isKept) this.#lost++;
-    this.#noteAction(repositoryId, lastMs);
+    if (this.#fresh.length >= FRESH_MAX) this.#sort();
+    const fresh: FreshCount = { repositoryId, reference, digest: manifest.digest, count: 1, lastMs };
+    this.#fresh.push(fresh);
+    this.#freshOf.set(manifest, fresh);
+    this.#schedule();
   }
 
   /** A tag was pushed: that counts for the repository's activity. */
   notePush(repositoryId: number): void {
-    this.#noteAction(repositoryId, this.#options.clock.nowMs());
+    this.#addAction(repositoryId, this.#options.clock.nowMs(), 1);
+    this.#schedule();
   }
 
   /** Writes what waits, after what is being written. What cannot be written waits on; it never throws. */
@@ -132,10 +153,25 @@ export class PullCounter {
     clearTimeout(this.#timer);
   }
 
-  #noteAction(repositoryId: number, nowMs: number): void {
+  /** Adds what came in since the last time to the rows that wait. */
+  #sort(): void {
+    const waiting = this.#waiting;
+    for (const { repositoryId, reference, digest, count, lastMs } of this.#fresh) {
+      const isKept = waiting.manifest(`${repositoryId} ${digest}`, { repositoryId, digest, count, lastMs });
+      if (reference.kind === "tag") {
+        const { tag } = reference;
+        waiting.tag(`${repositoryId} ${tag}`, { repositoryId, tag, digest, count, lastMs });
+      }
+      if (!isKept) this.#lost += count;
+      this.#addAction(repositoryId, lastMs, count);
+    }
+    this.#fresh = [];
+    this.#freshOf = new WeakMap();
+  }
+
+  #addAction(repositoryId: number, nowMs: number, count: number): void {
     const day = Math.floor(nowMs / DAY_MS);
-    this.#waiting.action(`${repositoryId} ${day}`, { repositoryId, day, count: 1 });
-    this.#schedule();
+    this.#waiting.action(`${repositoryId} ${day}`, { repositoryId, day, count });
   }
 
   #schedule(): void {
@@ -147,6 +183,7 @@ export class PullCounter {
 
   async #writeAll(): Promise<void> {
     const { db, log } = this.#options;
+    this.#sort();
     const batch = this.#waiting;
     if (batch.size === 0) return;
     this.#waiting = new Waiting();

@@ -32,11 +32,20 @@ export async function requireRepository(
   parsed: ParsedRepositoryPath,
   action: RegistryAction,
 ): Promise<RepositoryFacts> {
+  // A token's caller is one object for as long as nothing changes: its pulls are decided once.
+  const isTokenPull = action === "pull" && caller.grants !== undefined && !caller.expired;
+  const pullable = isTokenPull ? app.lookup.pullable(caller, parsed.path) : undefined;
+  if (pullable) return pullable;
+  const { version } = app.lookup;
   const repository = await app.lookup.repository(parsed.path);
   if (repository) {
     const role = await app.lookup.role(caller.principal, repository);
     const decision = decide(app.config, caller, repository, role, action);
-    if (decision.allowed) return requireImages(repository);
+    if (decision.allowed) {
+      requireImages(repository);
+      if (isTokenPull) app.lookup.keepPullable(caller, repository, version);
+      return repository;
+    }
     throw refusal(caller, parsed.path, action, decision, repository);
   }
   const namespace = await findNamespaceFacts(app.db, parsed.namespace, caller.principal);
@@ -68,8 +77,8 @@ export async function requireRepositoryForPush(
 }
 
 /** Quay's "application" repositories are kept by name alone: /v2 serves images. Source: quay-api reference, section 19. */
-function requireImages(repository: RepositoryFacts): RepositoryFacts {
-  if (repository.kind === "image") return repository;
+function requireImages(repository: RepositoryFacts): void {
+  if (repository.kind === "image") return;
   const message = `"${repository.path}" is a repository of kind "${repository.kind}": only kind "image" can be pushed and pulled`;
   throw new RegistryError("unsupported", { message, detail: { name: repository.path } });
 }

@@ -22,6 +22,7 @@ import { findNamespaceFacts } from "../access/facts.ts";
 import { namespaceDisabled } from "../access/refusal.ts";
 import { credentialId } from "../credential/credential.ts";
 import { type Login, loginOf, storedSecret } from "../credential/log-in.ts";
+import type { Settled } from "../lookup/lookup.ts";
 import { mayCreateOrganizations } from "../organization/create-organization.ts";
 import type { Account } from "../user/account.ts";
 import { TOKEN_ALGORITHM } from "./keys.ts";
@@ -148,6 +149,8 @@ interface VerifiedToken {
   readonly secret: string | undefined;
   readonly grants: Grants;
   readonly expiresMs: number;
+  /** The caller it made last, as long as nothing changes and neither token nor credential is over. */
+  caller: Settled<Caller> | undefined;
 }
 
 /** Tokens that verified, by their hash, until they expire; so a client's hundred requests cost one signature check. */
@@ -178,22 +181,38 @@ export class TokenVerifier {
       // The key may have been taken away meanwhile.
       if (generation === app.tokenKeys.generation) this.#verified.set(key, verified);
     }
-    const expired = verified.expiresMs + LEEWAY_SECONDS * 1000 <= nowMs;
+    const held = app.lookup.unchanged(verified.caller, nowMs);
+    if (held) return held;
+    const { version } = app.lookup;
+    const { caller, untilMs } = await this.#resolve(app, verified, nowMs);
+    const settled = app.lookup.settle(caller, version, nowMs);
+    verified.caller = { ...settled, untilMs: Math.min(settled.untilMs, untilMs) };
+    return caller;
+  }
+
+  /** The caller as its account and credential stand now, and when that may end by itself (epoch ms). */
+  async #resolve(app: TokenApp, verified: VerifiedToken, nowMs: number): Promise<{ caller: Caller; untilMs: number }> {
+    const { grants } = verified;
+    const endMs = verified.expiresMs + LEEWAY_SECONDS * 1000;
+    const expired = endMs <= nowMs;
+    // An expired token stays what it is.
+    const untilMs = expired ? Number.POSITIVE_INFINITY : endMs;
     if (verified.accountId === undefined) {
-      return { principal: undefined, grants: verified.grants, expired, authKind: "token" };
+      return { caller: { principal: undefined, grants, expired, authKind: "token" }, untilMs };
     }
     if (verified.credentialId !== undefined) {
       const login = await loginOf(app, verified.credentialId);
       if (!login) throw refused(app, "what it was given for was revoked or has expired, or its account is gone");
-      const { principal, scopes, credential } = login;
-      return { principal, grants: verified.grants, expired, authKind: "token", scopes, credential };
+      const { principal, scopes, credential, expiresMs } = login;
+      const caller: Caller = { principal, grants, expired, authKind: "token", scopes, credential };
+      return { caller, untilMs: Math.min(untilMs, expiresMs ?? untilMs) };
     }
     const principal = await app.lookup.principal(verified.accountId);
     if (!principal) throw refused(app, "its account is gone or disabled");
     if (verified.secret !== undefined && verified.secret !== (await this.#markOf(app, verified.accountId))) {
       throw refused(app, "the password or robot token it was given for has been changed");
     }
-    return { principal, grants: verified.grants, expired, authKind: "token" };
+    return { caller: { principal, grants, expired, authKind: "token" }, untilMs };
   }
 
   async #markOf(app: TokenApp, accountId: number): Promise<string | undefined> {
@@ -239,6 +258,7 @@ async function verify(app: TokenApp, token: string, audience: string): Promise<V
       secret: typeof secret === "string" ? secret : undefined,
       grants: readGrants(payload.access, app.config),
       expiresMs: (payload.exp ?? 0) * 1000,
+      caller: undefined,
     };
   } catch (error) {
     if (error instanceof RegistryError) throw error;

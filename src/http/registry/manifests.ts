@@ -52,7 +52,7 @@ async function getManifest({ app, caller, request, route, repository, origin }: 
     return new Response(null, { status: 304, headers: { ETag: etag, "Docker-Content-Digest": manifest.digest } });
   }
   if (isGet) app.audit.pull(caller, repository, reference, origin);
-  if (isGet) app.pulls.note(repository.id, reference, manifest.digest);
+  if (isGet) app.pulls.note(repository.id, reference, manifest);
   return new Response(isGet ? (manifest.content as Uint8Array<ArrayBuffer>) : null, { headers });
 }
 
