@@ -28,6 +28,7 @@ import { answerOauth } from "./oauth/router.ts";
 import { baseUrl } from "./registry/challenge.ts";
 import { toRegistryError } from "./registry/errors.ts";
 import { createRegistryRouter } from "./registry/router.ts";
+import { REGISTRY_MOUNT, RegistryFirstRouter } from "./registry-first-router.ts";
 import { wellKnownRoute } from "./well-known.ts";
 
 /** A request id from a proxy in front is kept when it cannot do harm in a log. */
@@ -35,7 +36,10 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 
 /** The whole of Berth's HTTP as one Hono app. */
 export function createHttp(app: App): Hono<ServerEnv> {
-  const http = new Hono<ServerEnv>({ getPath: (request) => splitUrl(request.url).path });
+  const http = new Hono<ServerEnv>({
+    getPath: (request) => splitUrl(request.url).path,
+    router: new RegistryFirstRouter(),
+  });
   const note = createAccessLog(app);
   const limiter = createRateLimiter(app);
   const registry = createRegistryRouter(app, new TokenVerifier(), limiter);
@@ -58,8 +62,7 @@ export function createHttp(app: App): Hono<ServerEnv> {
     return response;
   }
 
-  http.all("/v2", (c) => answerRegistry(c.req.raw, c.env));
-  http.all("/v2/*", (c) => answerRegistry(c.req.raw, c.env));
+  http.all(REGISTRY_MOUNT, (c) => answerRegistry(c.req.raw, c.env));
 
   http.use("*", async (c, next) => {
     const startedMs = performance.now();

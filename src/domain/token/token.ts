@@ -155,9 +155,13 @@ interface VerifiedToken {
 
 /** Tokens that verified, by their hash, until they expire; so a client's hundred requests cost one signature check. */
 const VERIFIED_MAX = 20_000;
+/** Kept whole, about a kilobyte each. */
+const BUSY_MAX = 1_000;
 
 export class TokenVerifier {
   readonly #verified = new Lru<string, VerifiedToken>(VERIFIED_MAX);
+  /** The busiest of them by the token itself: hashing a token costs as much as all other look-ups of a pull. */
+  readonly #busy = new Lru<string, VerifiedToken>(BUSY_MAX);
   /** Marks of accounts as they are cached: a row that changed is another object. */
   readonly #marks = new WeakMap<Account, string>();
   #generation = 0;
@@ -168,19 +172,14 @@ export class TokenVerifier {
    */
   async callerOf(app: TokenApp, token: string, audience: string): Promise<Caller> {
     if (token.length > TOKEN_CHARS_MAX) throw refused(app, "the token is too long");
-    const key = Bun.SHA256.hash(token, "base64");
     const nowMs = app.clock.nowMs();
     const { generation } = app.tokenKeys;
     if (generation !== this.#generation) {
       this.#verified.clear();
+      this.#busy.clear();
       this.#generation = generation;
     }
-    let verified = this.#verified.get(key);
-    if (!verified) {
-      verified = await verify(app, token, audience);
-      // The key may have been taken away meanwhile.
-      if (generation === app.tokenKeys.generation) this.#verified.set(key, verified);
-    }
+    const verified = this.#busy.get(token) ?? (await this.#verify(app, token, audience, generation));
     const held = app.lookup.unchanged(verified.caller, nowMs);
     if (held) return held;
     const { version } = app.lookup;
@@ -188,6 +187,18 @@ export class TokenVerifier {
     const settled = app.lookup.settle(caller, version, nowMs);
     verified.caller = { ...settled, untilMs: Math.min(settled.untilMs, untilMs) };
     return caller;
+  }
+
+  async #verify(app: TokenApp, token: string, audience: string, generation: number): Promise<VerifiedToken> {
+    const key = Bun.SHA256.hash(token, "base64");
+    const known = this.#verified.get(key);
+    const verified = known ?? (await verify(app, token, audience));
+    // The key may have been taken away meanwhile.
+    if (generation === app.tokenKeys.generation) {
+      if (!known) this.#verified.set(key, verified);
+      this.#busy.set(token, verified);
+    }
+    return verified;
   }
 
   /** The caller as its account and credential stand now, and when that may end by itself (epoch ms). */
