@@ -25,11 +25,14 @@ async function makeBatch(databases: TestDatabases, config: Partial<typeof strict
   const db = await databases.open();
   await migrate(db, migrations);
   const real = createDatabaseSink(db);
-  const state = { failing: false, nowMs: 1_700_000_000_000 };
+  const state = { failing: false, nowMs: 1_700_000_000_000, writes: 0 };
   // The database itself, made to fail as one that is away does.
   const sink: LogSink = {
     ...real,
-    write: (entries) => (state.failing ? Promise.reject(new Error("away")) : real.write(entries)),
+    write: (entries) => {
+      state.writes++;
+      return state.failing ? Promise.reject(new Error("away")) : real.write(entries);
+    },
   };
   const lines: string[] = [];
   const write = (msg: string) => lines.push(msg);
@@ -60,6 +63,17 @@ withDatabases("the batch of the action log", (databases) => {
     pull(batch);
     expect(await batch.flush()).toBe(true);
     expect(await count()).toEqual({ rows: 3, entries: 12 });
+  });
+
+  test("what comes in while it writes waits for the next write: a busy registry does not write all the time", async () => {
+    const { batch, state, count } = await makeBatch(databases);
+    pull(batch);
+    const flushed = batch.flush();
+    pull(batch);
+    expect(await flushed).toBe(true);
+    expect([state.writes, (await count()).entries]).toEqual([1, 1]);
+    await batch.close();
+    expect([state.writes, (await count()).entries]).toEqual([2, 2]);
   });
 
   test("pulls by one token of a second are counted without asking where they come from again", async () => {

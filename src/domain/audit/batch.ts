@@ -277,9 +277,11 @@ export class AuditBatch {
     });
   }
 
+  /** Writes what waits when it begins: on a busy registry there is always more by the time that is done. */
   async #writeAll(): Promise<boolean> {
-    while (this.#waiting.length > 0) {
-      const chunk = this.#waiting.slice(0, CHUNK_MAX);
+    for (let left = this.#waiting.length; left > 0; ) {
+      const chunk = this.#waiting.slice(0, Math.min(left, CHUNK_MAX));
+      left -= chunk.length;
       // From here on these do not count up any more: what is being written must stay as it is.
       this.#closeOpen();
       try {
