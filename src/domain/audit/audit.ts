@@ -40,7 +40,8 @@ export async function logAction(tx: Tx, action: Action): Promise<void> {
            cast(${action.repositoryId ?? null} as bigint), ${action.request.ip ?? null},
            ${JSON.stringify(action.metadata)}, cast(${action.nowMs} as bigint)
     where not exists (
-      select 1 from audit_exempt e join account a on a.username = e.username where a.id = ${action.namespaceId ?? 0})`;
+      select 1 from audit_exempt
+      where username = (select username from account where id = ${action.namespaceId ?? 0}))`;
 }
 
 export interface RepositoryAction {

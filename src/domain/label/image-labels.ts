@@ -7,7 +7,7 @@ import type { App } from "../../app.ts";
 import { errorFields } from "../../observe/logger.ts";
 import { isJsonObject } from "../../oci/json-document.ts";
 import type { ParsedManifest } from "../../oci/manifest.ts";
-import { readConfig } from "../manifest/config-blob.ts";
+import { readPushedConfig } from "../manifest/config-blob.ts";
 import { LABEL_KEY_LENGTH_MAX, LABEL_VALUE_LENGTH_MAX } from "./rules.ts";
 
 /** Labels kept of one manifest: each is a row in the push. Images built with care have twenty. */
@@ -18,13 +18,13 @@ const LABELS_MAX = 500;
  * without labels, which is logged.
  */
 export async function readImageLabels(
-  app: Pick<App, "lookup" | "storage" | "log">,
+  app: Pick<App, "config" | "lookup" | "storage" | "log">,
   repositoryId: number,
   parsed: ParsedManifest,
 ): Promise<ReadonlyMap<string, string>> {
   const labels = new Map<string, string>();
   try {
-    const document = parsed.config && (await readConfig(app, repositoryId, parsed.config));
+    const document = parsed.config && (await readPushedConfig(app, repositoryId, parsed.config));
     const config = document && isJsonObject(document.config) ? document.config : {};
     if (isJsonObject(config.Labels)) keep(labels, Object.entries(config.Labels));
   } catch (error) {

@@ -4,6 +4,7 @@ import type { App } from "../../app.ts";
 import type { Descriptor } from "../../oci/descriptor.ts";
 import { isJsonObject, type JsonObject } from "../../oci/json-document.ts";
 import { IMAGE_CONFIG_MEDIA_TYPES } from "../../oci/media-types.ts";
+import type { ObjectSource } from "../../storage/driver.ts";
 import { readObject } from "../../storage/read-object.ts";
 
 /** Largest config read: as large as a manifest may be. Real ones have some kilobytes. */
@@ -18,11 +19,34 @@ export async function readConfig(
   repositoryId: number,
   config: Descriptor,
 ): Promise<JsonObject | undefined> {
-  if (!IMAGE_CONFIG_MEDIA_TYPES.includes(config.mediaType) || config.sizeBytes > CONFIG_SIZE_BYTES_MAX)
-    return undefined;
+  if (!isReadable(config)) return undefined;
   const blob = await app.lookup.blob(repositoryId, config.digest);
   const source = blob && (await app.storage.source(blob.digest, blob.locations));
-  const bytes = source && (await readObject(source, CONFIG_SIZE_BYTES_MAX));
+  return source && readDocument(source);
+}
+
+/**
+ * The same for a manifest that is being pushed, whose config has just gone to the preferred store: the row that says so need
+ * not be read. The push fails when the config is not linked to the repository, except with FEATURE_SPARSE_MANIFEST, where
+ * this asks as `readConfig` does.
+ */
+export async function readPushedConfig(
+  app: Pick<App, "config" | "lookup" | "storage">,
+  repositoryId: number,
+  config: Descriptor,
+): Promise<JsonObject | undefined> {
+  if (!isReadable(config)) return undefined;
+  const { location } = app.storage.preferred;
+  const source = app.config.FEATURE_SPARSE_MANIFEST ? undefined : await app.storage.source(config.digest, [location]);
+  return source ? readDocument(source) : readConfig(app, repositoryId, config);
+}
+
+function isReadable(config: Descriptor): boolean {
+  return IMAGE_CONFIG_MEDIA_TYPES.includes(config.mediaType) && config.sizeBytes <= CONFIG_SIZE_BYTES_MAX;
+}
+
+async function readDocument(source: ObjectSource): Promise<JsonObject | undefined> {
+  const bytes = await readObject(source, CONFIG_SIZE_BYTES_MAX);
   if (!bytes) return undefined;
   try {
     const document: unknown = JSON.parse(new TextDecoder().decode(bytes));
