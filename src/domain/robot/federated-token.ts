@@ -57,23 +57,15 @@ export async function checkFederatedToken(
 
 async function verify(app: TokenApp, token: string): Promise<JWTPayload | undefined> {
   try {
-    const { payload } = await jwtVerify(
-      token,
-      async (header) => {
-        const key = header.kid === undefined ? undefined : await app.tokenKeys.verifyingKey(header.kid);
-        if (!key) throw new errors.JOSEError("signed with a key that is not ours");
-        return key;
-      },
-      {
-        algorithms: [TOKEN_ALGORITHM],
-        issuer: app.tokenKeys.issuer,
-        audience: AUDIENCE,
-        typ: TYPE,
-        requiredClaims: ["exp", "iat", "sub"],
-        currentDate: new Date(app.clock.nowMs()),
-        maxTokenAge: FEDERATED_LIFE_SECONDS,
-      },
-    );
+    const { payload } = await jwtVerify(token, (header) => app.tokenKeys.keyOf(header), {
+      algorithms: [TOKEN_ALGORITHM],
+      issuer: app.tokenKeys.issuer,
+      audience: AUDIENCE,
+      typ: TYPE,
+      requiredClaims: ["exp", "iat", "sub"],
+      currentDate: new Date(app.clock.nowMs()),
+      maxTokenAge: FEDERATED_LIFE_SECONDS,
+    });
     return payload;
   } catch (error) {
     if (error instanceof errors.JOSEError) return undefined;

@@ -3,7 +3,7 @@
  * day. A replaced key goes on verifying until every token it signed is over.
  */
 
-import { calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK } from "jose";
+import { calculateJwkThumbprint, errors, exportJWK, generateKeyPair, importJWK } from "jose";
 import type { Database, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import type { Clock } from "../../lib/clock.ts";
@@ -94,6 +94,13 @@ export class TokenKeys {
     if (!this.#verifying.has(kid)) await this.#reloadOnce(nowMs);
     const found = this.#verifying.get(kid);
     return found && found.expiresMs > nowMs ? found.key : undefined;
+  }
+
+  /** The public key for the header of a JWT, as jose asks for it. Throws a JOSEError when it is none of ours. */
+  async keyOf(header: { kid?: string }): Promise<Key> {
+    const key = header.kid === undefined ? undefined : await this.verifyingKey(header.kid);
+    if (!key) throw new errors.JOSEError("signed with a key that is not ours");
+    return key;
   }
 
   /** Looks again, unless somebody just has; who comes while somebody looks waits for what is found. */
