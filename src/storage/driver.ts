@@ -39,6 +39,8 @@ export interface UploadWriter {
 export interface StorageDriver {
   /** Quay's name of the engine in DISTRIBUTED_STORAGE_CONFIG, such as `LocalStorage`. */
   readonly kind: string;
+  /** `find` asks this machine's disk and not another server: it costs less than a query. */
+  readonly isLocal: boolean;
 
   /** Finds an object, undefined when there is none. */
   find(key: string): Promise<{ sizeBytes: number } | undefined>;

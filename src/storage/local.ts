@@ -45,6 +45,7 @@ export async function openLocalStorage(options: LocalStorageOptions): Promise<St
 
 class LocalStorage implements StorageDriver {
   readonly kind = "LocalStorage";
+  readonly isLocal = true;
   readonly #rootPath: string;
   readonly #clock: Clock;
   readonly #buffers = new BufferPool();

@@ -248,10 +248,8 @@ async function store(app: UploadApp, session: UploadSession, digest: Digest): Pr
   const { location } = session;
   const driver = app.storage.driver(location);
   const key = blobKey(digest);
-  const known = await findBlobAnywhere(app.db, digest);
-  const isStored = known?.locations.includes(location) === true && (await driver.find(key)) !== undefined;
   // Bytes the store has already are not written again; they were durable before their row was.
-  if (isStored) await driver.deleteUpload(session.id, session.storageState);
+  if (await isStored(app, location, digest)) await driver.deleteUpload(session.id, session.storageState);
   else await driver.commitUpload(session.id, await storedState(app, session), key, session.offsetBytes);
   const nowMs = app.clock.nowMs();
   await app.db.tx(async (tx) => {
@@ -266,6 +264,16 @@ async function store(app: UploadApp, session: UploadSession, digest: Digest): Pr
     await deleteUploadRow(tx, session.id);
   });
   app.uploadHashes.drop(session.id);
+}
+
+/** The row and the object are both there. The cheaper question comes first, because most blobs are new. */
+async function isStored(app: UploadApp, location: string, digest: Digest): Promise<boolean> {
+  const driver = app.storage.driver(location);
+  const key = blobKey(digest);
+  if (driver.isLocal && !(await driver.find(key))) return false;
+  const known = await findBlobAnywhere(app.db, digest);
+  if (!known?.locations.includes(location)) return false;
+  return driver.isLocal || (await driver.find(key)) !== undefined;
 }
 
 async function dropUpload(app: UploadApp, session: UploadSession): Promise<void> {
