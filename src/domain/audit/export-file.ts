@@ -4,7 +4,8 @@ import type { App } from "../../app.ts";
 import { httpDate } from "../../lib/http-date.ts";
 import { type LogPosition, requireLookup, type StoredLogEntry } from "../../logsink/contract.ts";
 import { exportKey } from "./export.ts";
-import { nameEntries, SERVICE_KEY_KINDS } from "./list.ts";
+import { SERVICE_KEY_KINDS } from "./kinds.ts";
+import { nameEntries } from "./list.ts";
 import { storeFile } from "./store-file.ts";
 import { entryView } from "./view.ts";
 

@@ -1,5 +1,15 @@
 /** Every kind of entry that Berth writes into the action log. Names are Quay's: quay-behaviour reference, section 13. */
 
+/** Quay hides these from everybody but superusers. */
+export const SERVICE_KEY_KINDS = [
+  "service_key_create",
+  "service_key_approve",
+  "service_key_delete",
+  "service_key_modify",
+  "service_key_extend",
+  "service_key_rotate",
+] as const;
+
 export const ACTION_KINDS = [
   "push_repo",
   "pull_repo",
@@ -69,12 +79,7 @@ export const ACTION_KINDS = [
   "user_generate_client_key",
   "account_convert",
   "take_ownership",
-  "service_key_create",
-  "service_key_approve",
-  "service_key_delete",
-  "service_key_modify",
-  "service_key_extend",
-  "service_key_rotate",
+  ...SERVICE_KEY_KINDS,
   "login_success",
   "login_failure",
   "logout_success",

@@ -8,6 +8,7 @@ import type { Db } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import { type LogCount, type LogFilter, requireLookup, type StoredLogEntry } from "../../logsink/contract.ts";
 import type { AccountKind } from "../user/account.ts";
+import { SERVICE_KEY_KINDS } from "./kinds.ts";
 import type { LogRange } from "./range.ts";
 import { requireCountable } from "./range.ts";
 import { createNameResolver } from "./resolve.ts";
@@ -55,16 +56,6 @@ export interface ShownEntry {
 
 /** Source: quay-api reference, section 1.4. */
 export const LOGS_PER_PAGE = 20;
-
-/** Quay hides these from everybody but superusers. */
-export const SERVICE_KEY_KINDS = [
-  "service_key_create",
-  "service_key_approve",
-  "service_key_delete",
-  "service_key_modify",
-  "service_key_extend",
-  "service_key_rotate",
-] as const;
 
 /** One page, and where the next one begins if there is one. Throws `not_implemented` when the sink cannot look up. */
 export async function listLogs(

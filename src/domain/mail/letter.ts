@@ -2,8 +2,10 @@
  * How a mail looks: a greeting, paragraphs and perhaps one link, as plain text and as simple HTML from the same words.
  * Whatever a user chose passes here, so that it is escaped in one place.
  */
+
 import type { Mail } from "../../clients/smtp.ts";
 import type { Config } from "../../config/schema.ts";
+import { escapeHtml } from "../../lib/html.ts";
 
 export interface Letter {
   readonly to: string;
@@ -39,19 +41,6 @@ export function writeLetter(config: Pick<Config, "REGISTRY_TITLE">, letter: Lett
     html: `<!doctype html>\n<html lang="en"><body style="font-family: sans-serif; line-height: 1.5">\n${html}\n</body></html>\n`,
   };
 }
-
-/** Text as HTML that cannot be markup, also inside a quoted attribute. */
-export function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => ENTITIES[character] ?? "");
-}
-
-const ENTITIES: Readonly<Record<string, string>> = {
-  "&": "&amp;",
-  "<": "&lt;",
-  ">": "&gt;",
-  '"': "&quot;",
-  "'": "&#39;",
-};
 
 function paragraph(text: string): string {
   return `<p>${escapeHtml(text)}</p>`;

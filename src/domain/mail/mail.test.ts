@@ -2,7 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import type { Mail } from "../../clients/smtp.ts";
 import { loadConfig } from "../../config/load.ts";
-import { escapeHtml, writeLetter } from "./letter.ts";
+import { escapeHtml } from "../../lib/html.ts";
+import { writeLetter } from "./letter.ts";
 import * as mails from "./mail.ts";
 
 const overrides = {

@@ -3,6 +3,8 @@
  * that goes into it is escaped here, by the `html` tag; nothing else makes HTML.
  */
 
+import { escapeHtml } from "../../lib/html.ts";
+
 /** Text that is HTML already. */
 export class Html {
   readonly text: string;
@@ -26,18 +28,6 @@ function render(value: Part): string {
   if (value instanceof Html) return value.text;
   if (typeof value === "string") return escapeHtml(value);
   return value.map((part) => part.text).join("");
-}
-
-const ENTITIES: Readonly<Record<string, string>> = {
-  "&": "&amp;",
-  "<": "&lt;",
-  ">": "&gt;",
-  '"': "&quot;",
-  "'": "&#39;",
-};
-
-function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => ENTITIES[character] ?? "");
 }
 
 const STYLE = `

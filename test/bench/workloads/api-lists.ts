@@ -2,12 +2,8 @@
  * What the pages of a registry ask for all day: a page of repositories from the middle, a search and a page of tags, through
  * /api/v1 with a session. Of a short list and of a long one, on two stores in turn, as `lists.ts` does for /v2.
  */
-import { makeTempDir } from "../../support/temp-dir.ts";
-import { type BenchServer, berth, namespace } from "../contenders.ts";
-import { loadRequests } from "../load/requests.ts";
-import type { Row } from "../report.ts";
-import { takeTurns, type Workload, withSeats } from "../workload.ts";
-import { connections, makeStore, middle, repository, serverName, storeContender, toRow } from "./lists.ts";
+import { type BenchServer, namespace } from "../contenders.ts";
+import { connections, listWorkload, middle, repository, toRow } from "./lists.ts";
 
 interface List {
   work: string;
@@ -27,33 +23,13 @@ const lists: List[] = [
   { work: "API: page of 100 tags", path: () => `/repository/${repository}/tag/?limit=100&page=5`, entries: 100 },
 ];
 
-export const apiLists: Workload = {
+export const apiLists = listWorkload({
   name: "api",
-  run: async ({ settings, contenders }) => {
-    if (!contenders.includes(berth)) return [];
-    const stores = [settings.listSmall, settings.listLarge].map((total) => ({ total, dir: makeTempDir("bench-api") }));
-    try {
-      for (const { total, dir } of stores) await makeStore(dir.path, total);
-      const totals = new Map(stores.map(({ total }) => [serverName(total), total]));
-      const rows: Row[] = [];
-      for (const list of lists) {
-        const prepare = (server: BenchServer) => prepareLoad(server, list, totals.get(server.name) ?? 0);
-        const servers = stores.map(({ total, dir }) => storeContender(dir.path, total));
-        const cells = await withSeats(servers, prepare, (seats) =>
-          takeTurns(seats, { measured: settings.rounds, warmUps: 1 }, async (_, load, round) => {
-            const seconds = round < 0 ? 1 : Math.max(1, Math.floor(settings.seconds / 2));
-            const figures = await loadRequests({ ...load, connections, seconds });
-            return { figure: figures.perSecond, p50Ms: figures.p50Ms, p99Ms: figures.p99Ms };
-          }),
-        );
-        rows.push(toRow(list.work, cells, { note: `${connections} connections, session, rows seeded into SQLite` }));
-      }
-      return rows;
-    } finally {
-      for (const { dir } of stores) dir.remove();
-    }
-  },
-};
+  lists,
+  prepare: prepareLoad,
+  toRow: (list, cells) =>
+    toRow(list.work, cells, { note: `${connections} connections, session, rows seeded into SQLite` }),
+});
 
 async function prepareLoad(server: BenchServer, list: List, total: number) {
   const session = await signIn(server);

@@ -35,40 +35,57 @@ const lists: List[] = [
   },
 ];
 
-export const listPages: Workload = {
+export const listPages = listWorkload({
   name: "lists",
-  run: async ({ settings, contenders }) => {
-    if (!contenders.includes(berth)) return [];
-    const stores = [settings.listSmall, settings.listLarge].map((total) => ({
-      total,
-      dir: makeTempDir("bench-lists"),
-    }));
-    try {
-      for (const { total, dir } of stores) await makeStore(dir.path, total);
-      const totals = new Map(stores.map(({ total }) => [serverName(total), total]));
-      const rows: Row[] = [];
-      for (const list of lists) {
-        const prepare = (server: BenchServer) => prepareLoad(server, list, totals.get(server.name) ?? 0);
-        const servers = stores.map(({ total, dir }) => storeContender(dir.path, total));
-        const cells = await withSeats(servers, prepare, (seats) =>
-          takeTurns(seats, { measured: settings.rounds, warmUps: 1 }, async (_, load, round) => {
-            const seconds = round < 0 ? 1 : Math.max(1, Math.floor(settings.seconds / 2));
-            const figures = await loadRequests({ ...load, connections, seconds });
-            return { figure: figures.perSecond, p50Ms: figures.p50Ms, p99Ms: figures.p99Ms };
-          }),
-        );
-        const note = `${connections} connections, bearer token, page from the middle, rows seeded into SQLite`;
-        rows.push(toRow(`${list.work}, page of ${pageSize}`, cells, { p99MaxMs: 5, note }));
-      }
-      return rows;
-    } finally {
-      for (const { dir } of stores) dir.remove();
-    }
+  lists,
+  prepare: prepareLoad,
+  toRow: (list, cells) => {
+    const note = `${connections} connections, bearer token, page from the middle, rows seeded into SQLite`;
+    return toRow(`${list.work}, page of ${pageSize}`, cells, { p99MaxMs: 5, note });
   },
-};
+});
+
+/** Asks for each list of a short store and of a long one in turn; `prepare` gives the request of a server's store. */
+export function listWorkload<L>(parts: {
+  name: string;
+  lists: readonly L[];
+  prepare(server: BenchServer, list: L, total: number): Promise<{ url: string; headers: Record<string, string> }>;
+  toRow(list: L, cells: Row["cells"]): Row;
+}): Workload {
+  return {
+    name: parts.name,
+    run: async ({ settings, contenders }) => {
+      if (!contenders.includes(berth)) return [];
+      const stores = [settings.listSmall, settings.listLarge].map((total) => ({
+        total,
+        dir: makeTempDir(`bench-${parts.name}`),
+      }));
+      try {
+        for (const { total, dir } of stores) await makeStore(dir.path, total);
+        const totals = new Map(stores.map(({ total }) => [serverName(total), total]));
+        const rows: Row[] = [];
+        for (const list of parts.lists) {
+          const prepare = (server: BenchServer) => parts.prepare(server, list, totals.get(server.name) ?? 0);
+          const servers = stores.map(({ total, dir }) => storeContender(dir.path, total));
+          const cells = await withSeats(servers, prepare, (seats) =>
+            takeTurns(seats, { measured: settings.rounds, warmUps: 1 }, async (_, load, round) => {
+              const seconds = round < 0 ? 1 : Math.max(1, Math.floor(settings.seconds / 2));
+              const figures = await loadRequests({ ...load, connections, seconds });
+              return { figure: figures.perSecond, p50Ms: figures.p50Ms, p99Ms: figures.p99Ms };
+            }),
+          );
+          rows.push(parts.toRow(list, cells));
+        }
+        return rows;
+      } finally {
+        for (const { dir } of stores) dir.remove();
+      }
+    },
+  };
+}
 
 /** A store with `total` tags in one repository and `total` repositories. */
-export async function makeStore(dataDir: string, total: number): Promise<void> {
+async function makeStore(dataDir: string, total: number): Promise<void> {
   const server = await startBerthServer({ dataDir, database: "sqlite" });
   try {
     const image = await server.client.pushImage(repository, "t000001");
@@ -80,11 +97,11 @@ export async function makeStore(dataDir: string, total: number): Promise<void> {
   seedRepositories(dataDir, namespace, total);
 }
 
-export function serverName(total: number): string {
+function serverName(total: number): string {
   return `berth, ${total.toLocaleString("en-US")}`;
 }
 
-export function storeContender(dataDir: string, total: number): Contender {
+function storeContender(dataDir: string, total: number): Contender {
   const name = serverName(total);
   const start = async () => ({ ...(await startBerthServer({ dataDir, database: "sqlite" })), name });
   return { name, note: berth.note, start };
