@@ -203,8 +203,15 @@ export class ApiAccessWorld {
       tx.changed("everything");
     });
     this.#headers.set("revoked token", revoked);
-    // An app token logs in to /v2 as the password of `$app`; here it is a bearer that nobody gave out.
-    this.#headers.set("app token", { Authorization: `Bearer ${"P".repeat(120)}` });
+    // A good app token logs in to /v2 as the password of `$app`; as a bearer of the API it is none.
+    const appToken = "P".repeat(120);
+    const boss = await findAccount(app.db, "boss");
+    await app.db.tx(async (tx) => {
+      await tx.sql`insert into app_token (uuid, account_id, title, token_name, token_encrypted, created_ms)
+        values (${crypto.randomUUID()}, ${boss?.id ?? 0}, 'matrix', ${appToken.slice(0, 60)},
+                ${app.secrets.seal(appToken)}, 1)`;
+    });
+    this.#headers.set("app token", { Authorization: `Bearer ${appToken}` });
   }
 
   async #session(username: string): Promise<Record<string, string>> {
