@@ -647,7 +647,7 @@ CREATE TABLE upload_session (
   offset_bytes bigint not null,
   created_ms bigint not null,
   expires_ms bigint not null
-);
+, digest text, writer text, writer_until_ms bigint);
 
 CREATE INDEX upload_session_by_expiry on upload_session (expires_ms);
 

@@ -5,7 +5,7 @@ import { createCaptchaVerifier } from "./clients/captcha.ts";
 import { IssuerKeys } from "./clients/issuer-keys.ts";
 import { createMailer, type Mailer } from "./clients/smtp.ts";
 import { isPostgres } from "./config/db-uri.ts";
-import { type Config, ConfigError, type LoadedConfig } from "./config/load.ts";
+import type { Config, LoadedConfig } from "./config/load.ts";
 import type { Database } from "./db/db.ts";
 import { migrate } from "./db/migrate.ts";
 import { migrations } from "./db/migrations.ts";
@@ -28,8 +28,7 @@ import { createSafeFetch } from "./lib/safe-fetch.ts";
 import { createSecretBox } from "./lib/secret-box.ts";
 import { createLogger, type Logger, type LogLevel } from "./observe/logger.ts";
 import { createMetrics } from "./observe/metrics.ts";
-import type { StorageDriver } from "./storage/driver.ts";
-import { openLocalStorage } from "./storage/local.ts";
+import { openDrivers } from "./storage/open.ts";
 import { type BlobStore, createBlobStore } from "./storage/placement.ts";
 
 export interface BootedApp extends App {
@@ -60,7 +59,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
     await migrate(db, migrations);
     await keepExemptNamespaces(db, config.DISABLED_FOR_AUDIT_LOGS);
     const logsink = createDatabaseSink(db);
-    const storage = await bootStorage(config);
+    const storage = await bootStorage(loaded, log);
     const databaseKey =
       config.DATABASE_SECRET_KEY ?? (await getOrMakeSetting(db, "database_secret_key", () => randomText(64)));
     const secrets = createSecretBox(databaseKey);
@@ -128,14 +127,7 @@ export function bootMailer({ config, extraCaPaths }: LoadedConfig, log: Logger, 
 }
 
 /** Opens every engine that DISTRIBUTED_STORAGE_CONFIG names. */
-export async function bootStorage(config: Config): Promise<BlobStore> {
-  const drivers = new Map<string, StorageDriver>();
-  for (const [location, [kind, args]] of Object.entries(config.DISTRIBUTED_STORAGE_CONFIG)) {
-    if (kind !== "LocalStorage") {
-      const message = `the storage engine "${kind}" is not in this build yet; LocalStorage is`;
-      throw new ConfigError([{ key: `DISTRIBUTED_STORAGE_CONFIG.${location}`, message }]);
-    }
-    drivers.set(location, await openLocalStorage({ rootPath: args.storage_path }));
-  }
-  return createBlobStore(drivers, config.DISTRIBUTED_STORAGE_PREFERENCE);
+export async function bootStorage({ config, extraCaPaths }: LoadedConfig, log: Logger): Promise<BlobStore> {
+  const context = { authorities: createAuthorities(extraCaPaths), clock: systemClock, log };
+  return createBlobStore(await openDrivers(config, context), config.DISTRIBUTED_STORAGE_PREFERENCE);
 }

@@ -27,7 +27,7 @@ export async function check(invocation: Invocation): Promise<number> {
   const mailer = bootMailer(loaded, bootLogger(config), MAIL_TIMEOUT_MS);
   const results = [
     await probe("database", () => checkDatabase(config)),
-    await probe("storage", () => checkStorage(config)),
+    await probe("storage", () => checkStorage(loaded)),
     ...(mailer.isOn ? [await probe("mail", () => checkMail(config, mailer))] : []),
   ];
   return results.every(Boolean) ? EXIT.ok : EXIT.unavailable;
@@ -66,10 +66,10 @@ async function checkDatabase(config: Config): Promise<string> {
   }
 }
 
-async function checkStorage(config: Config): Promise<string> {
-  const storage = await bootStorage(config);
+async function checkStorage(loaded: LoadedConfig): Promise<string> {
+  const storage = await bootStorage(loaded, bootLogger(loaded.config));
   await storage.check();
-  return `${Object.keys(config.DISTRIBUTED_STORAGE_CONFIG).join(", ")} can be read and written`;
+  return `${Object.keys(loaded.config.DISTRIBUTED_STORAGE_CONFIG).join(", ")} can be read and written`;
 }
 
 async function checkMail(config: Config, mailer: Mailer): Promise<string> {

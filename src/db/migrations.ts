@@ -6,6 +6,7 @@ import tags from "../../sql/0003_tags.sql" with { type: "text" };
 import logs from "../../sql/0004_logs.sql" with { type: "text" };
 import credentials from "../../sql/0005_credentials.sql" with { type: "text" };
 import search from "../../sql/0006_search.sql" with { type: "text" };
+import uploads from "../../sql/0007_uploads.sql" with { type: "text" };
 import type { Migration } from "./migrate.ts";
 
 /** In order, without gaps. Only ever added to: the text of one that was released never changes. */
@@ -16,4 +17,5 @@ export const migrations: readonly Migration[] = [
   { id: 4, name: "logs", text: logs },
   { id: 5, name: "credentials", text: credentials },
   { id: 6, name: "search", text: search },
+  { id: 7, name: "uploads", text: uploads },
 ];

@@ -26,9 +26,6 @@ export async function exportedLogsRoute(app: App, fileId: string, isHead: boolea
       "Content-Length": String(source.sizeBytes),
       "Content-Disposition": `attachment; filename="logs-${fileId.slice(0, 36)}.json"`,
     };
-    if (source.kind === "redirect") {
-      return new Response(null, { status: 302, headers: { ...HEADERS, Location: source.url } });
-    }
     if (isHead) return new Response(null, { headers });
     return new Response(source.kind === "file" ? Bun.file(source.path) : await source.open(), { headers });
   } catch (error) {

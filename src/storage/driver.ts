@@ -4,18 +4,24 @@
  * or access; keys come from `paths.ts`. Every driver passes the suite in `test/storage/contract.ts`.
  */
 
-/** How a stored object can be handed to a client. Sizes in bytes. */
+/** The bytes of a stored object, for this process to send or to read. Sizes in bytes. */
 export type ObjectSource =
   /** On this machine's disk: sent with sendfile. */
   | { readonly kind: "file"; readonly path: string; readonly sizeBytes: number }
-  /** Fetched by the client itself from a URL that is good for a short while. */
-  | { readonly kind: "redirect"; readonly url: string; readonly sizeBytes: number }
   /** Piped through us. `open` may be called once; `start` and `end` are inclusive byte offsets. */
   | {
       readonly kind: "stream";
       readonly sizeBytes: number;
       open(range?: { start: number; end: number }): Promise<ReadableStream<Uint8Array>>;
     };
+
+/** Who is sent to the store by itself. */
+export interface ClientUrlRequest {
+  /** A signed URL is good for one method. */
+  readonly method: "GET" | "HEAD";
+  /** Namespace of the repository that is pulled from, when it is a blob: some delivery networks go by it. */
+  readonly namespace?: string;
+}
 
 /** One client request's worth of bytes on its way into an upload. */
 export interface UploadWriter {
@@ -41,11 +47,24 @@ export interface StorageDriver {
   readonly kind: string;
   /** `find` asks this machine's disk and not another server: it costs less than a query. */
   readonly isLocal: boolean;
+  /**
+   * Each writer of an upload has a place of its own, so that a request that hangs in another process cannot write into what
+   * a later one continues. Where it is false, the caller must see to it that one process writes at a time.
+   */
+  readonly fencesWriters: boolean;
 
   /** Finds an object, undefined when there is none. */
   find(key: string): Promise<{ sizeBytes: number } | undefined>;
-  /** How to hand an object out, undefined when there is none. */
-  source(key: string): Promise<ObjectSource | undefined>;
+  /**
+   * The bytes of an object, undefined when there is none. A caller that knows the size gives it: a store on another machine
+   * then need not be asked before the first byte, and tells only in `open` that it has no such object.
+   */
+  source(key: string, sizeBytes?: number): Promise<ObjectSource | undefined>;
+  /**
+   * A URL with which a client fetches the object from the store itself, for a short while; absent where a store can only be
+   * read through us. Asks the store nothing: the object may be gone.
+   */
+  clientUrl?(key: string, request: ClientUrlRequest): Promise<string>;
   /** Removes an object; removing what is not there is no error. */
   delete(key: string): Promise<void>;
 
@@ -54,9 +73,14 @@ export interface StorageDriver {
   /**
    * Opens an upload for more bytes at `offsetBytes`, which must be what is stored (bytes past it, left by a crash, are
    * dropped). Throws `blob_upload_unknown` when the upload is gone or holds less than `offsetBytes`.
+   *
+   * With `lastKey` these are the last bytes and will be committed under that key by this process, if their digest holds: a
+   * driver may write them there unseen, or hold a small object until then. The state that `flush` gives is then good for
+   * `readUpload`, `commitUpload` and `deleteUpload` of this process only; the upload's earlier state stays good for a new
+   * try, except after `commitUpload` or `deleteUpload`.
    */
-  openUpload(uploadId: string, state: string, offsetBytes: number): Promise<UploadWriter>;
-  /** Reads back the first `sizeBytes` of an unfinished upload, to compute its hash again after a restart. */
+  openUpload(uploadId: string, state: string, offsetBytes: number, lastKey?: string): Promise<UploadWriter>;
+  /** Reads back the first `sizeBytes` of an unfinished upload, to compute its hash where nobody kept it. */
   readUpload(uploadId: string, state: string, sizeBytes: number): Promise<ReadableStream<Uint8Array>>;
   /**
    * Makes the upload's bytes the object `key`, durable against power loss before it resolves. An object already there is
@@ -66,6 +90,12 @@ export interface StorageDriver {
   commitUpload(uploadId: string, state: string, key: string, sizeBytes: number): Promise<void>;
   /** Drops an unfinished upload and its bytes; dropping what is not there is no error. */
   deleteUpload(uploadId: string, state: string): Promise<void>;
+
+  /**
+   * Removes up to `limit` unfinished uploads, parts and temporary objects that nobody has touched since `beforeMs` (epoch ms,
+   * by the store's clock): what a crash left and no session row tells of. Gives how many; 0 when there are none left.
+   */
+  cleanUploads(beforeMs: number, limit: number): Promise<number>;
 
   /** Throws `unavailable` (with the cause) when objects cannot be read or written now. Cheap enough for every second. */
   check(): Promise<void>;

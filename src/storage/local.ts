@@ -4,7 +4,7 @@
  */
 
 import { constants, statSync } from "node:fs";
-import { access, open, rename, statfs, unlink, writeFile } from "node:fs/promises";
+import { access, open, opendir, rename, stat, statfs, unlink, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { RegistryError } from "../errors.ts";
 import { type Clock, systemClock } from "../lib/clock.ts";
@@ -12,7 +12,7 @@ import type { ObjectSource, StorageDriver, UploadWriter } from "./driver.ts";
 import { errnoOf, fileMode, isAbsent, makeDirectory, storageError, syncDirectory } from "./local-files.ts";
 import { readStream } from "./local-reader.ts";
 import { BufferPool, LocalUploadWriter } from "./local-writer.ts";
-import { requireObjectKey, requireUploadKey } from "./paths.ts";
+import { isUploadId, requireObjectKey, requireUploadKey } from "./paths.ts";
 
 export interface LocalStorageOptions {
   /** Quay's `storage_path`. Made, with its parents, when it is not there. */
@@ -46,6 +46,7 @@ export async function openLocalStorage(options: LocalStorageOptions): Promise<St
 class LocalStorage implements StorageDriver {
   readonly kind = "LocalStorage";
   readonly isLocal = true;
+  readonly fencesWriters = false;
   readonly #rootPath: string;
   readonly #clock: Clock;
   readonly #buffers = new BufferPool();
@@ -152,6 +153,28 @@ class LocalStorage implements StorageDriver {
     const path = this.#uploadPath(uploadId);
     await this.#fence(uploadId);
     await remove(path, "deleting an upload");
+  }
+
+  async cleanUploads(beforeMs: number, limit: number): Promise<number> {
+    const folder = join(this.#rootPath, "uploads");
+    let removed = 0;
+    try {
+      for await (const entry of await opendir(folder)) {
+        if (removed >= limit) break;
+        const uploadId = entry.name;
+        if (!isUploadId(uploadId) || this.#writers.has(uploadId)) continue;
+        const path = join(folder, uploadId);
+        const { mtimeMs } = await stat(path);
+        if (mtimeMs >= beforeMs) continue;
+        await remove(path, "removing a stale upload");
+        removed++;
+      }
+      return removed;
+    } catch (error) {
+      // Another instance, or the end of a push, was faster.
+      if (isAbsent(error)) return removed;
+      throw storageError(error, "looking for stale uploads");
+    }
   }
 
   async check(): Promise<void> {

@@ -50,8 +50,12 @@ function isFileKey(key: string): boolean {
   return [folder, ...rest].every((part) => filePartPattern.test(part));
 }
 
+export function isUploadId(text: string): boolean {
+  return uploadIdPattern.test(text);
+}
+
 /** The key of an upload. Throws `blob_upload_unknown` when the id is not a lower-case UUID: no upload has such a name. */
 export function requireUploadKey(uploadId: string): string {
-  if (uploadIdPattern.test(uploadId)) return uploadKey(uploadId);
+  if (isUploadId(uploadId)) return uploadKey(uploadId);
   throw new RegistryError("blob_upload_unknown", { message: `upload "${uploadId}" is not known: its id is no UUID` });
 }

@@ -5,16 +5,26 @@
 
 import { RegistryError } from "../errors.ts";
 import type { Digest } from "../oci/digest.ts";
-import type { ObjectSource, StorageDriver } from "./driver.ts";
+import type { ClientUrlRequest, ObjectSource, StorageDriver } from "./driver.ts";
 import { blobKey } from "./paths.ts";
+
+/** A blob as its row describes it. */
+export interface PlacedBlob {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  /** Names of the stores that hold its bytes. */
+  readonly locations: readonly string[];
+}
 
 export interface BlobStore {
   /** Where pushes go. */
   readonly preferred: { readonly location: string; readonly driver: StorageDriver };
   /** The driver of a location. Throws `unavailable` when the config does not name it any more. */
   driver(location: string): StorageDriver;
-  /** How to hand out a blob that is placed in these locations, from the nearest that has it; undefined when none has. */
-  source(digest: Digest, locations: readonly string[]): Promise<ObjectSource | undefined>;
+  /** The bytes of a blob from the nearest store that has it; undefined when none has. */
+  source(blob: PlacedBlob): Promise<ObjectSource | undefined>;
+  /** A URL at the nearest store with which a client fetches the blob by itself; undefined when it has to go through us. */
+  clientUrl(blob: PlacedBlob, request: ClientUrlRequest): Promise<string | undefined>;
   /** Throws `unavailable` when the preferred store cannot be used now. */
   check(): Promise<void>;
 }
@@ -31,16 +41,25 @@ export function createBlobStore(drivers: ReadonlyMap<string, StorageDriver>, pre
     throw new RegistryError("unavailable", { message: `no storage engine named "${name}" in this instance's config` });
   }
 
+  /** The stores of a blob that this instance knows, in the order of reading. */
+  function nearestFirst(locations: readonly string[]): string[] {
+    const known = [...preference, ...locations].filter((name) => locations.includes(name) && drivers.has(name));
+    return [...new Set(known)];
+  }
+
   return {
     preferred: { location, driver: preferred },
     driver,
-    async source(digest, locations) {
-      const order = [...preference.filter((name) => locations.includes(name)), ...locations];
-      for (const name of new Set(order)) {
-        const source = await drivers.get(name)?.source(blobKey(digest));
+    async source({ digest, sizeBytes, locations }) {
+      for (const name of nearestFirst(locations)) {
+        const source = await drivers.get(name)?.source(blobKey(digest), sizeBytes);
         if (source) return source;
       }
       return undefined;
+    },
+    async clientUrl({ digest, locations }, request) {
+      const [nearest] = nearestFirst(locations);
+      return nearest === undefined ? undefined : drivers.get(nearest)?.clientUrl?.(blobKey(digest), request);
     },
     check: () => preferred.check(),
   };

@@ -4,7 +4,7 @@ import type { App } from "../../app.ts";
 import { RegistryError } from "../../errors.ts";
 import type { Digest } from "../../oci/digest.ts";
 import { type ParsedRepositoryPath, parseRepositoryPath } from "../../oci/names.ts";
-import type { ObjectSource } from "../../storage/driver.ts";
+import type { ClientUrlRequest, ObjectSource } from "../../storage/driver.ts";
 import { decide } from "../access/access.ts";
 import type { Caller } from "../access/actor.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
@@ -29,7 +29,7 @@ export async function getBlob(app: BlobApp, repository: RepositoryFacts, digest:
 
 /** How to hand out its bytes. Throws `unavailable` when no store has them: the row says they were acknowledged. */
 export async function getBlobSource(app: BlobApp, blob: BlobFacts): Promise<ObjectSource> {
-  const source = await app.storage.source(blob.digest, blob.locations);
+  const source = await app.storage.source(blob);
   if (source && source.sizeBytes === blob.sizeBytes) return source;
   app.log.error("a stored blob is missing or has another size", {
     digest: blob.digest,
@@ -41,6 +41,15 @@ export async function getBlobSource(app: BlobApp, blob: BlobFacts): Promise<Obje
     message: `the bytes of blob "${blob.digest}" cannot be read from storage now`,
     detail: { digest: blob.digest },
   });
+}
+
+/** A URL at the store with which the client fetches the blob by itself, undefined when it has to go through us. */
+export async function getBlobUrl(
+  app: Pick<App, "config" | "storage">,
+  blob: BlobFacts,
+  request: ClientUrlRequest,
+): Promise<string | undefined> {
+  return app.config.FEATURE_PROXY_STORAGE ? undefined : app.storage.clientUrl(blob, request);
 }
 
 /** Repositories asked for a right on a mount without `from`, at most. */

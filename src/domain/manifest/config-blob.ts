@@ -5,6 +5,7 @@ import type { Descriptor } from "../../oci/descriptor.ts";
 import { isJsonObject, type JsonObject } from "../../oci/json-document.ts";
 import { IMAGE_CONFIG_MEDIA_TYPES } from "../../oci/media-types.ts";
 import type { ObjectSource } from "../../storage/driver.ts";
+import { blobKey } from "../../storage/paths.ts";
 import { readObject } from "../../storage/read-object.ts";
 
 /** Largest config read: as large as a manifest may be. Real ones have some kilobytes. */
@@ -21,13 +22,13 @@ export async function readConfig(
 ): Promise<JsonObject | undefined> {
   if (!isReadable(config)) return undefined;
   const blob = await app.lookup.blob(repositoryId, config.digest);
-  const source = blob && (await app.storage.source(blob.digest, blob.locations));
+  const source = blob && (await app.storage.source(blob));
   return source && readDocument(source);
 }
 
 /**
- * The same for a manifest that is being pushed, whose config has just gone to the preferred store: the row that says so need
- * not be read. The push fails when the config is not linked to the repository, except with FEATURE_SPARSE_MANIFEST, where
+ * The same for a manifest that is being pushed, whose config has just gone to the preferred store: where that is a disk of
+ * ours, the row that says so need not be read. The push fails when the config is not linked to the repository, except with FEATURE_SPARSE_MANIFEST, where
  * this asks as `readConfig` does.
  */
 export async function readPushedConfig(
@@ -36,8 +37,9 @@ export async function readPushedConfig(
   config: Descriptor,
 ): Promise<JsonObject | undefined> {
   if (!isReadable(config)) return undefined;
-  const { location } = app.storage.preferred;
-  const source = app.config.FEATURE_SPARSE_MANIFEST ? undefined : await app.storage.source(config.digest, [location]);
+  const { driver } = app.storage.preferred;
+  const mayBeThere = driver.isLocal && !app.config.FEATURE_SPARSE_MANIFEST;
+  const source = mayBeThere ? await driver.source(blobKey(config.digest)) : undefined;
   return source ? readDocument(source) : readConfig(app, repositoryId, config);
 }
 

@@ -1,6 +1,6 @@
 /** /v2/<name>/blobs/<digest>: pull with ranges, and delete. Spec: distribution-spec "Pulling blobs", "Deleting Blobs". */
 
-import { deleteBlob, getBlob, getBlobSource } from "../../domain/blob/blob.ts";
+import { deleteBlob, getBlob, getBlobSource, getBlobUrl } from "../../domain/blob/blob.ts";
 import { parseDigest } from "../../oci/digest.ts";
 import { type ByteRange, formatContentRange, parseRange } from "../../oci/range.ts";
 import type { ObjectSource } from "../../storage/driver.ts";
@@ -40,15 +40,16 @@ async function getBlobRoute({ app, request, route, repository }: Context): Promi
   const status = range ? 206 : 200;
   if (request.method === "HEAD") return new Response(null, { status, headers });
 
-  const source = await getBlobSource(app, blob);
+  const url = await getBlobUrl(app, blob, { method: "GET", namespace: repository.namespace });
   app.metrics.countPulledBytes(["v2"], sizeBytes);
-  if (source.kind === "redirect") {
-    return new Response(null, { status: 307, headers: { Location: source.url, "Docker-Content-Digest": digest } });
+  if (url !== undefined) {
+    return new Response(null, { status: 307, headers: { Location: url, "Docker-Content-Digest": digest } });
   }
+  const source = await getBlobSource(app, blob);
   return new Response(await bodyOf(source, range), { status, headers });
 }
 
-async function bodyOf(source: Exclude<ObjectSource, { kind: "redirect" }>, range: ByteRange | undefined) {
+async function bodyOf(source: ObjectSource, range: ByteRange | undefined) {
   if (source.kind === "stream") return source.open(range);
   const file = Bun.file(source.path);
   return range ? file.slice(range.start, range.end + 1) : file;

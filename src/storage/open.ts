@@ -1,0 +1,37 @@
+/** Opens the engines that DISTRIBUTED_STORAGE_CONFIG names: the only place that knows which drivers there are. */
+
+import { type Config, ConfigError } from "../config/load.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { Logger } from "../observe/logger.ts";
+import type { StorageDriver } from "./driver.ts";
+import { openLocalStorage } from "./local.ts";
+
+type Engine = Config["DISTRIBUTED_STORAGE_CONFIG"][string];
+
+/** What drivers of stores on other machines need of the process. */
+export interface DriverContext {
+  /** PEM texts of the authorities to trust; empty for the system's own. */
+  readonly authorities: () => Promise<readonly string[]>;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** Opens every engine, by its location's name. Throws a ConfigError, or `unavailable` where one cannot be prepared. */
+export async function openDrivers(config: Config, context: DriverContext): Promise<Map<string, StorageDriver>> {
+  const drivers = new Map<string, StorageDriver>();
+  for (const [location, engine] of Object.entries(config.DISTRIBUTED_STORAGE_CONFIG)) {
+    drivers.set(location, await openDriver(location, engine, context));
+  }
+  return drivers;
+}
+
+async function openDriver(location: string, [kind, args]: Engine, { clock }: DriverContext): Promise<StorageDriver> {
+  switch (kind) {
+    case "LocalStorage":
+      return openLocalStorage({ rootPath: args.storage_path, clock });
+    default: {
+      const message = `the storage engine "${kind}" is not in this build yet; LocalStorage is`;
+      throw new ConfigError([{ key: `DISTRIBUTED_STORAGE_CONFIG.${location}`, message }]);
+    }
+  }
+}
