@@ -86,6 +86,11 @@ export interface Dialect {
   readonly skipLocked: SqlQuery<never>;
   /** " for update" on PostgreSQL, nothing on SQLite. */
   readonly forUpdate: SqlQuery<never>;
+  /**
+   * The database's own clock at the statement, epoch ms: for leases and due times, which instances whose clocks differ
+   * must judge alike.
+   */
+  readonly nowMs: SqlQuery<never>;
   /** `column in (…)` for a list of values of bounded length; `false` for an empty list. */
   inList(column: string, values: readonly (string | number)[]): SqlQuery<never>;
   /** `(…), (…)` after `values`, for rows of equal length and a bounded number; throws TypeError without a row. */

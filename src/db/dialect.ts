@@ -40,11 +40,19 @@ const rows: Dialect["rows"] = (all) => {
 const nothing: SqlQuery<never> = fragment([""]);
 
 /** SQLite locks the whole file for a writer, so rows need no locks of their own. */
-export const sqliteDialect: Dialect = { skipLocked: nothing, forUpdate: nothing, inList, rows };
+export const sqliteDialect: Dialect = {
+  skipLocked: nothing,
+  forUpdate: nothing,
+  nowMs: fragment(["cast(unixepoch('subsec') * 1000 as integer)"]),
+  inList,
+  rows,
+};
 
 export const postgresDialect: Dialect = {
   skipLocked: fragment([" for update skip locked"]),
   forUpdate: fragment([" for update"]),
+  // Not clock_timestamp(): that one may change from row to row, and no index would serve a comparison with it.
+  nowMs: fragment(["cast(extract(epoch from statement_timestamp()) * 1000 as bigint)"]),
   inList,
   rows,
 };
