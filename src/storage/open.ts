@@ -1,10 +1,12 @@
 /** Opens the engines that DISTRIBUTED_STORAGE_CONFIG names: the only place that knows which drivers there are. */
 
 import { type Config, ConfigError } from "../config/load.ts";
+import { sizeBytes } from "../config/units.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Logger } from "../observe/logger.ts";
 import type { StorageDriver } from "./driver.ts";
 import { openLocalStorage } from "./local.ts";
+import { PartPool } from "./remote/part-pool.ts";
 
 type Engine = Config["DISTRIBUTED_STORAGE_CONFIG"][string];
 
@@ -16,16 +18,25 @@ export interface DriverContext {
   readonly log: Logger;
 }
 
+/** The same, with what the engines of one process share. */
+export interface EngineContext extends DriverContext {
+  readonly parts: PartPool;
+  /** MAXIMUM_LAYER_SIZE: parts must be so long that a blob of this size has not too many of them. */
+  readonly layerBytesMax: number;
+}
+
 /** Opens every engine, by its location's name. Throws a ConfigError, or `unavailable` where one cannot be prepared. */
 export async function openDrivers(config: Config, context: DriverContext): Promise<Map<string, StorageDriver>> {
   const drivers = new Map<string, StorageDriver>();
+  const layerBytesMax = sizeBytes(config.MAXIMUM_LAYER_SIZE);
+  const shared: EngineContext = { ...context, parts: new PartPool(), layerBytesMax };
   for (const [location, engine] of Object.entries(config.DISTRIBUTED_STORAGE_CONFIG)) {
-    drivers.set(location, await openDriver(location, engine, context));
+    drivers.set(location, await openDriver(location, engine, shared));
   }
   return drivers;
 }
 
-async function openDriver(location: string, [kind, args]: Engine, { clock }: DriverContext): Promise<StorageDriver> {
+async function openDriver(location: string, [kind, args]: Engine, { clock }: EngineContext): Promise<StorageDriver> {
   switch (kind) {
     case "LocalStorage":
       return openLocalStorage({ rootPath: args.storage_path, clock });
