@@ -119,6 +119,21 @@ CREATE TABLE blob (
   created_ms bigint not null
 );
 
+CREATE TABLE blob_copy (
+  blob_id bigint not null,
+  location text not null,
+  upload_id text not null,
+  -- the driver's; empty as long as the store has not heard of it
+  upload_state text not null default '',
+  offset_bytes bigint not null default 0,
+  -- where the bytes so far came from; null when they came from several stores
+  source text,
+  updated_ms bigint not null,
+  primary key (blob_id, location)
+);
+
+CREATE INDEX blob_copy_by_location on blob_copy (location, updated_ms);
+
 CREATE TABLE blob_placement (
   blob_id bigint not null references blob (id),
   location text not null,
@@ -187,11 +202,13 @@ CREATE TABLE job (
   lease_owner text,
   attempts_left integer not null,
   created_ms bigint not null
-);
+, lane text not null default '', again boolean not null default false);
 
 CREATE UNIQUE INDEX job_dedupe on job (queue, dedupe_key) where dedupe_key is not null;
 
-CREATE INDEX job_due on job (queue, due_ms);
+CREATE INDEX job_due on job (queue, lane, due_ms, id);
+
+CREATE INDEX job_waiting on job (queue, lane, created_ms, lease_until_ms, attempts_left);
 
 CREATE TABLE label (
   id integer primary key autoincrement,

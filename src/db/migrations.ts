@@ -7,6 +7,7 @@ import logs from "../../sql/0004_logs.sql" with { type: "text" };
 import credentials from "../../sql/0005_credentials.sql" with { type: "text" };
 import search from "../../sql/0006_search.sql" with { type: "text" };
 import uploads from "../../sql/0007_uploads.sql" with { type: "text" };
+import replication from "../../sql/0008_replication.sql" with { type: "text" };
 import type { Migration } from "./migrate.ts";
 
 /** In order, without gaps. Only ever added to: the text of one that was released never changes. */
@@ -18,4 +19,5 @@ export const migrations: readonly Migration[] = [
   { id: 5, name: "credentials", text: credentials },
   { id: 6, name: "search", text: search },
   { id: 7, name: "uploads", text: uploads },
+  { id: 8, name: "replication", text: replication },
 ];

@@ -41,7 +41,6 @@ export async function deleteNamespace(tx: Tx, namespace: DeletedNamespace, nowMs
     queue: "namespacegc",
     dedupeKey: String(namespace.id),
     payload: { namespaceId: namespace.id },
-    nowMs,
   });
   tx.changed(EVERYTHING);
 }

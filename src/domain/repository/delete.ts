@@ -22,6 +22,6 @@ export async function deleteRepository(app: Pick<App, "db" | "clock">, change: C
     await tx.sql`/* repository.end_stars */ delete from star where repository_id = ${id}`;
     await tx.sql`/* repository.end_roles */ delete from repository_permission where repository_id = ${id}`;
     await tx.sql`/* repository.end_emails */ delete from authorized_email where repository_id = ${id}`;
-    await enqueue(tx, { queue: "repositorygc", dedupeKey: String(id), payload: { repositoryId: id }, nowMs });
+    await enqueue(tx, { queue: "repositorygc", dedupeKey: String(id), payload: { repositoryId: id } });
   });
 }
