@@ -1,0 +1,174 @@
+/** What the job queue promises its workers, on every engine that TEST_DB names. */
+
+import { expect, test } from "bun:test";
+import { withDatabases } from "../../test/support/database.ts";
+import type { Database } from "./db.ts";
+import { migrate } from "./migrate.ts";
+import { migrations } from "./migrations.ts";
+import {
+  countJobs,
+  enqueue,
+  failJob,
+  finishJob,
+  JOB_ATTEMPTS,
+  type NewJob,
+  postponeJob,
+  renewJob,
+  type TakenJob,
+  takeJob,
+} from "./queue.ts";
+
+const queue = "imagestoragereplication";
+/** Longer than any test takes. */
+const leaseMs = 10 * 60_000;
+const timeoutMs = 120_000;
+
+withDatabases("the job queue", (databases) => {
+  const open = async (uri?: string): Promise<Database> => {
+    const db = await databases.open(uri === undefined ? {} : { uri });
+    await migrate(db, migrations);
+    return db;
+  };
+  const put = (db: Database, job: Partial<NewJob> = {}) => db.tx((tx) => enqueue(tx, { queue, payload: {}, ...job }));
+  const take = (db: Database, options: { lane?: string; leaseMs?: number } = {}) =>
+    takeJob(db, queue, { leaseMs, ...options });
+  const finish = (db: Database, job: TakenJob) => db.tx((tx) => finishJob(tx, job));
+  const must = async (job: Promise<TakenJob | undefined>): Promise<TakenJob> => {
+    const taken = await job;
+    if (!taken) throw new Error("no job was due");
+    return taken;
+  };
+
+  test(
+    "never gives one job to two workers, and each job to one of them",
+    async () => {
+      const uri = await databases.address();
+      const instances = await Promise.all([open(uri), open(uri)]);
+      const jobs = 200;
+      await instances[0]?.tx(async (tx) => {
+        for (let n = 0; n < jobs; n++) await enqueue(tx, { queue, payload: { n } });
+      });
+      const running = new Set<number>();
+      const done: unknown[] = [];
+      let overlaps = 0;
+      const work = async (db: Database) => {
+        for (let job = await take(db); job; job = await take(db)) {
+          if (running.has(job.id)) overlaps++;
+          running.add(job.id);
+          await Bun.sleep(0);
+          done.push(job.payload.n);
+          running.delete(job.id);
+          expect(await finish(db, job)).toBe(true);
+        }
+      };
+      await Promise.all(Array.from({ length: 16 }, (_, index) => work(instances[index % 2] as Database)));
+      expect(overlaps).toBe(0);
+      expect(done.length).toBe(jobs);
+      expect(new Set(done).size).toBe(jobs);
+      expect(await countJobs(instances[0] as Database)).toEqual([]);
+    },
+    timeoutMs,
+  );
+
+  test(
+    "gives a dead worker's job to the next one, and nothing of it to the dead one",
+    async () => {
+      const db = await open();
+      await put(db, { payload: { n: 1 } });
+      const lost = await must(take(db, { leaseMs: 50 }));
+      let found: TakenJob | undefined;
+      while (!found) found = await take(db);
+      expect(found.id).toBe(lost.id);
+      expect(found.payload).toEqual({ n: 1 });
+      expect(await renewJob(db, lost, leaseMs)).toBe(false);
+      await failJob(db, lost, 0);
+      await postponeJob(db, lost, 0);
+      expect(await finish(db, lost)).toBe(false);
+      expect(await renewJob(db, found, leaseMs)).toBe(true);
+      expect(await finish(db, found)).toBe(true);
+    },
+    timeoutMs,
+  );
+
+  test("a lease that is renewed is not given away", async () => {
+    const db = await open();
+    await put(db);
+    const job = await must(take(db, { leaseMs: 1 }));
+    expect(await renewJob(db, job, leaseMs)).toBe(true);
+    expect(await take(db)).toBeUndefined();
+  });
+
+  test("failing costs a try and a pause, the last try gives the job up, and asking again revives it", async () => {
+    const db = await open();
+    await put(db, { dedupeKey: "a" });
+    for (let left = JOB_ATTEMPTS - 1; left >= 0; left--) {
+      const job = await must(take(db));
+      expect(job.attemptsLeft).toBe(left);
+      expect(await failJob(db, job, 0)).toBe(left === 0 ? "given-up" : "waits");
+    }
+    expect(await take(db)).toBeUndefined();
+    expect(await countJobs(db)).toMatchObject([{ total: 1, givenUp: 1, locked: 0 }]);
+    await put(db, { dedupeKey: "a" });
+    expect((await must(take(db))).attemptsLeft).toBe(JOB_ATTEMPTS - 1);
+  });
+
+  test("a job that failed waits for its pause", async () => {
+    const db = await open();
+    await put(db);
+    await failJob(db, await must(take(db)), leaseMs);
+    expect(await take(db)).toBeUndefined();
+    expect(await countJobs(db)).toMatchObject([{ total: 1, givenUp: 0, locked: 0 }]);
+  });
+
+  test("giving a job back costs no try", async () => {
+    const db = await open();
+    await put(db);
+    for (let times = 0; times < JOB_ATTEMPTS + 2; times++) {
+      const job = await must(take(db));
+      expect(job.attemptsLeft).toBe(JOB_ATTEMPTS - 1);
+      await postponeJob(db, job, 0);
+    }
+  });
+
+  test("one job waits for each key, and one that is asked for while it runs runs again", async () => {
+    const db = await open();
+    await put(db, { dedupeKey: "a" });
+    await put(db, { dedupeKey: "a" });
+    expect(await countJobs(db)).toMatchObject([{ total: 1 }]);
+    const job = await must(take(db));
+    await put(db, { dedupeKey: "a" });
+    expect(await take(db)).toBeUndefined();
+    expect(await finish(db, job)).toBe(true);
+    const again = await must(take(db));
+    expect(again.id).toBe(job.id);
+    expect(await finish(db, again)).toBe(true);
+    expect(await countJobs(db)).toEqual([]);
+  });
+
+  test("a job that kills its workers ends too", async () => {
+    const db = await open();
+    await put(db, { dedupeKey: "a" });
+    for (let tries = 0; tries < JOB_ATTEMPTS; tries++) {
+      let job: TakenJob | undefined;
+      while (!job) job = await take(db, { leaseMs: 1 });
+    }
+    await Bun.sleep(10);
+    expect(await take(db)).toBeUndefined();
+  });
+
+  test("lanes do not wait for each other, and the one that is due longest comes first", async () => {
+    const db = await open();
+    await put(db, { lane: "eu", payload: { n: 1 } });
+    await put(db, { lane: "us", payload: { n: 2 } });
+    await put(db, { lane: "us", payload: { n: 3 } });
+    await put(db, { lane: "us", payload: { n: 4 }, delayMs: leaseMs });
+    expect((await must(take(db, { lane: "us" }))).payload).toEqual({ n: 2 });
+    expect((await must(take(db, { lane: "us" }))).payload).toEqual({ n: 3 });
+    expect(await take(db, { lane: "us" })).toBeUndefined();
+    expect(await take(db)).toBeUndefined();
+    expect(await countJobs(db)).toMatchObject([
+      { queue, lane: "eu", total: 1, locked: 0 },
+      { queue, lane: "us", total: 3, locked: 2 },
+    ]);
+  });
+});
