@@ -105,6 +105,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
         await app.pulls.stop();
         await app.audit.close();
         await app.mailer.close();
+        app.storage.close();
         await db.close();
         log.flush();
       },
@@ -129,5 +130,11 @@ export function bootMailer({ config, extraCaPaths }: LoadedConfig, log: Logger, 
 /** Opens every engine that DISTRIBUTED_STORAGE_CONFIG names. */
 export async function bootStorage({ config, extraCaPaths }: LoadedConfig, log: Logger): Promise<BlobStore> {
   const context = { authorities: createAuthorities(extraCaPaths), clock: systemClock, log };
-  return createBlobStore(await openDrivers(config, context), config.DISTRIBUTED_STORAGE_PREFERENCE);
+  return createBlobStore(await openDrivers(config, context), {
+    preference: config.DISTRIBUTED_STORAGE_PREFERENCE,
+    // What lands elsewhere is brought to its place by replication, and by nothing else.
+    spare: config.FEATURE_STORAGE_REPLICATION ? config.DISTRIBUTED_STORAGE_DEFAULT_LOCATIONS : undefined,
+    checksAll: config.DISTRIBUTED_STORAGE_VALIDATE_ENDTOEND,
+    log,
+  });
 }

@@ -32,7 +32,7 @@ async function makeWorld(databases: TestDatabases) {
   const appWith = (driver: StorageDriver) => ({
     config,
     db,
-    storage: createBlobStore(new Map([["local", driver]]), ["local"]),
+    storage: createBlobStore(new Map([["local", driver]]), { preference: ["local"], log }),
     clock: { nowMs: () => state.nowMs },
     log,
     logsink,

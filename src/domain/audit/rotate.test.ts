@@ -43,7 +43,7 @@ async function makeWorld(databases: TestDatabases, keys: Record<string, unknown>
   const appWith = (used: StorageDriver) => ({
     config,
     db,
-    storage: createBlobStore(new Map([["local", used]]), ["local"]),
+    storage: createBlobStore(new Map([["local", used]]), { preference: ["local"], log }),
     clock: { nowMs: () => state.nowMs },
     log,
   });

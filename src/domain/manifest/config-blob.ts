@@ -27,9 +27,9 @@ export async function readConfig(
 }
 
 /**
- * The same for a manifest that is being pushed, whose config has just gone to the preferred store: where that is a disk of
- * ours, the row that says so need not be read. The push fails when the config is not linked to the repository, except with FEATURE_SPARSE_MANIFEST, where
- * this asks as `readConfig` does.
+ * The same for a manifest that is being pushed, whose config has just gone to where pushes go: when that is a disk of ours,
+ * the row that says so need not be read. The push fails when the config is not linked to the repository, except with
+ * FEATURE_SPARSE_MANIFEST, where this asks as `readConfig` does.
  */
 export async function readPushedConfig(
   app: Pick<App, "config" | "lookup" | "storage">,
@@ -37,7 +37,7 @@ export async function readPushedConfig(
   config: Descriptor,
 ): Promise<JsonObject | undefined> {
   if (!isReadable(config)) return undefined;
-  const { driver } = app.storage.preferred;
+  const { driver } = app.storage.writable();
   const mayBeThere = driver.isLocal && !app.config.FEATURE_SPARSE_MANIFEST;
   const source = mayBeThere ? await driver.source(blobKey(config.digest)) : undefined;
   return source ? readDocument(source) : readConfig(app, repositoryId, config);

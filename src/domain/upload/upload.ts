@@ -53,7 +53,7 @@ export async function startUpload(
 ): Promise<UploadSession> {
   const { principal } = caller;
   if (!principal) throw new RegistryError("unauthorized", { detail: { decision: "anonymous" } });
-  const { location } = app.storage.preferred;
+  const { location } = app.storage.writable();
   const nowMs = app.clock.nowMs();
   const session: UploadSession = {
     id: crypto.randomUUID(),
