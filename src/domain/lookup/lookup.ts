@@ -24,6 +24,8 @@ const ROLES_MAX = 50_000;
 const ACCOUNTS_MAX = 10_000;
 const CREDENTIALS_MAX = 20_000;
 const BLOBS_MAX = 50_000;
+/** Blobs of which a new place was heard; one that falls out is read from where it was, for as long as TTL_MS. */
+const PLACED_MAX = 50_000;
 const MANIFESTS_MAX_BYTES = 32 * 1024 * 1024;
 const MANIFEST_OVERHEAD_BYTES = 500;
 /** The backstop: nothing mutable is believed longer than this, whatever was or was not heard. */
@@ -61,6 +63,11 @@ export function referenceKey(repositoryId: number, reference: string): string {
   return `ref:${repositoryId}:${reference}`;
 }
 
+/** Cache key of where one blob lies. Nothing but the order of reading follows from it. */
+export function placementKey(digest: Digest): string {
+  return `placed:${digest}`;
+}
+
 export class Lookup {
   readonly #options: LookupOptions;
   readonly #repositories = new Lru<string, Cached<RepositoryFacts>>(REPOSITORIES_MAX);
@@ -72,6 +79,9 @@ export class Lookup {
   readonly #principals = new WeakMap<Account, Principal>();
   readonly #manifests = new Lru<string, Cached<StoredManifest>>(MANIFESTS_MAX_BYTES);
   readonly #blobs = new Lru<string, Cached<BlobFacts>>(BLOBS_MAX);
+  /** Part of the key of a blob that got a new place: how many places were heard of when it did. */
+  readonly #placed = new Lru<string, number>(PLACED_MAX);
+  #placements = 0;
   /** Goes up with each change heard: an answer loaded before is not kept after. */
   #changes = 0;
   /** Repositories that a caller with a registry token may pull, as long as nothing changes. */
@@ -179,7 +189,9 @@ export class Lookup {
   }
 
   blob(repositoryId: number, digest: Digest): Promise<BlobFacts | undefined> {
-    return this.#through(this.#blobs, `${this.#generation(repositoryId)}:${digest}`, async (keep) => {
+    const placed = this.#placements === 0 ? undefined : this.#placed.get(digest);
+    const suffix = placed === undefined ? "" : `:${placed}`;
+    return this.#through(this.#blobs, `${this.#generation(repositoryId)}:${digest}${suffix}`, async (keep) => {
       const blob = await findBlobFacts(this.#options.db, repositoryId, digest);
       if (blob) keep(blob);
       return blob;
@@ -216,6 +228,11 @@ export class Lookup {
   }
 
   #drop(keys: readonly string[] | undefined): void {
+    // Replication names thousands of these: they must not unsettle what was decided about anything else.
+    if (keys?.every((key) => key.startsWith("placed:"))) {
+      for (const key of keys) this.#placed.set(key.slice("placed:".length), ++this.#placements);
+      return;
+    }
     this.#changes++;
     if (keys === undefined || keys.includes(EVERYTHING)) this.#dropAll();
     for (const key of keys ?? []) {
@@ -224,6 +241,7 @@ export class Lookup {
       else if (kind === "ref") this.#manifests.delete(`${this.#generation(Number(id))}:${rest.join(":")}`);
       else if (kind === "account") this.#accounts.delete(key);
       else if (kind === "credential") this.#credentials.delete(key);
+      else if (kind === "placed") this.#placed.set(key.slice("placed:".length), ++this.#placements);
     }
   }
 

@@ -13,6 +13,7 @@ import { blobKey } from "../../storage/paths.ts";
 import { type Caller, principalName } from "../access/actor.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
 import { findBlobAnywhere, linkBlob, putBlob } from "../blob/queries.ts";
+import { queueReplication } from "../replication/targets.ts";
 import { advanceUpload, deleteUploadRow, findUpload, insertUpload, type UploadSession } from "./queries.ts";
 
 export type { UploadSession } from "./queries.ts";
@@ -254,6 +255,7 @@ async function store(app: UploadApp, session: UploadSession, digest: Digest): Pr
   const nowMs = app.clock.nowMs();
   await app.db.tx(async (tx) => {
     const blobId = await putBlob(tx, { digest, sizeBytes: session.offsetBytes, location, nowMs });
+    await queueReplication(tx, app, blobId, location);
     await linkBlob(tx, {
       repositoryId: session.repositoryId,
       blobId,
