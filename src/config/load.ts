@@ -172,6 +172,9 @@ function finishDatabaseUri(uri: string | undefined, place: Place): string {
 /** A local store's path is a directory; that of every other engine is a prefix inside a bucket and stays as it is. */
 function finishEngine(engine: StorageEngineConfig, configDir: string | undefined): StorageEngineConfig {
   const [driver, args] = engine;
+  if (driver === "SwiftStorage" && args.ca_cert_path !== undefined) {
+    return [driver, { ...args, ca_cert_path: resolveStackFile(configDir, args.ca_cert_path) }];
+  }
   if (driver !== "LocalStorage") return engine;
   return [driver, { ...args, storage_path: resolvePath(configDir, args.storage_path) }];
 }

@@ -226,6 +226,9 @@ export function notices(config: Config): string[] {
   return found;
 }
 
+/** The engines of DISTRIBUTED_STORAGE_CONFIG that `storage/open.ts` can open. */
+const OWN_DRIVERS: readonly string[] = ["LocalStorage", "SwiftStorage"];
+
 /** Values that are right for Quay and that this build cannot honour. They stay errors under IGNORE_VALIDATION too. */
 export function refusals(config: Config): ConfigProblem[] {
   const problems: ConfigProblem[] = [];
@@ -234,9 +237,10 @@ export function refusals(config: Config): ConfigProblem[] {
     problems.push({ key: "AUTHENTICATION_TYPE", message });
   }
   for (const [id, [driver]] of Object.entries(config.DISTRIBUTED_STORAGE_CONFIG)) {
-    if (driver === "LocalStorage") continue;
+    if (OWN_DRIVERS.includes(driver)) continue;
     const key = `DISTRIBUTED_STORAGE_CONFIG.${id}`;
-    problems.push({ key, message: `${key} uses ${driver}, which is not in this build yet; LocalStorage is` });
+    const message = `${key} uses ${driver}, which is not in this build yet; ${OWN_DRIVERS.join(", ")} are`;
+    problems.push({ key, message });
   }
   if (isMysql(parseDatabaseUri(config.DB_URI)?.scheme ?? "")) {
     const message =

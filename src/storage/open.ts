@@ -36,10 +36,12 @@ export async function openDrivers(config: Config, context: DriverContext): Promi
   return drivers;
 }
 
-async function openDriver(location: string, [kind, args]: Engine, { clock }: EngineContext): Promise<StorageDriver> {
+async function openDriver(location: string, [kind, args]: Engine, context: EngineContext): Promise<StorageDriver> {
   switch (kind) {
     case "LocalStorage":
-      return openLocalStorage({ rootPath: args.storage_path, clock });
+      return openLocalStorage({ rootPath: args.storage_path, clock: context.clock });
+    case "SwiftStorage":
+      return (await import("./swift/open.ts")).openSwift(args, context);
     default: {
       const message = `the storage engine "${kind}" is not in this build yet; LocalStorage is`;
       throw new ConfigError([{ key: `DISTRIBUTED_STORAGE_CONFIG.${location}`, message }]);
