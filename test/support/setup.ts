@@ -9,6 +9,8 @@ import { debianPackageOf, findTool } from "./tools.ts";
 /** Programs of Debian that the suites call; benchmarks alone need more and say so themselves. */
 const programs = [
   ...["buildah", "podman", "skopeo", "docker-registry"],
+  ...["swift-account-server", "swift-container-server", "swift-object-server", "swift-proxy-server"],
+  ...["keystone-manage", "memcached", "swift-ring-builder"],
   ...["curl", "ip", "ldd", "mount", "openssl", "setpriv", "strace", "unshare"],
 ];
 /** Quick to build first, so that their tests need not wait for the large ones. */

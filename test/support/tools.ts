@@ -8,10 +8,16 @@ const debianPackages: Record<string, string> = {
   dockerd: "docker.io",
   htpasswd: "apache2-utils",
   ip: "iproute2",
+  "keystone-manage": "keystone",
   ldd: "libc-bin",
   nginx: "nginx-light",
   psql: "postgresql-client",
   setpriv: "util-linux",
+  "swift-account-server": "swift-account",
+  "swift-container-server": "swift-container",
+  "swift-object-server": "swift-object",
+  "swift-proxy-server": "swift-proxy",
+  "swift-ring-builder": "swift",
   unshare: "util-linux",
 };
 
