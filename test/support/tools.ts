@@ -8,7 +8,7 @@ const debianPackages: Record<string, string> = {
   dockerd: "docker.io",
   htpasswd: "apache2-utils",
   ip: "iproute2",
-  "keystone-manage": "keystone",
+  "keystone-manage": "python3-keystone",
   ldd: "libc-bin",
   nginx: "nginx-light",
   psql: "postgresql-client",
