@@ -2,7 +2,16 @@
 
 import { describe, expect, test } from "bun:test";
 import { SwiftNames } from "./names.ts";
-import { continueAt, decodeState, encodeState, piecesOf, type Run, sizeOf, type UploadState } from "./state.ts";
+import {
+  continueAt,
+  decodeState,
+  encodeState,
+  type Piece,
+  piecesOf,
+  type Run,
+  sizeOf,
+  type UploadState,
+} from "./state.ts";
 import { signTempUrl } from "./temp-url.ts";
 
 const id = "01234567-89ab-4cde-8f01-23456789abcd";
@@ -67,7 +76,7 @@ describe("a state", () => {
   });
 
   const kept = (sizeBytes: number) => [run("a", sizeBytes)];
-  const cases: [string, UploadState, number, Run[], object | undefined][] = [
+  const cases: [string, UploadState, number, Run[], Piece | undefined][] = [
     ["nothing", state(), 0, [], undefined],
     ["from the beginning again", state(run("a", 250)), 0, [], undefined],
     ["after whole segments", state(run("a", 200)), 200, kept(200), undefined],

@@ -1,0 +1,110 @@
+/** `berth serve` with its blobs in a real Swift: pushes of every shape, pulls by redirect and through us, and a restart. */
+
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { randomBytes } from "node:crypto";
+import { accountV1, type Container, makeContainer } from "../storage/swift-store.ts";
+import { digestOf, type PushShape, pullScope } from "../support/registry-client.ts";
+import { type SwiftCluster, startSwift, swiftPassword, swiftUser } from "../support/swift.ts";
+import { type Registry, startRegistry } from "./harness.ts";
+
+setDefaultTimeout(120_000);
+const mebibyte = 1024 * 1024;
+const repository = "admin/in-swift";
+const tempUrlKey = "a key of the account";
+
+let cluster: SwiftCluster;
+let container: Container;
+let swiftUrl: string;
+
+beforeAll(async () => {
+  cluster = await startSwift();
+  const proxy = await cluster.startProxy();
+  swiftUrl = proxy.url;
+  container = await makeContainer(accountV1(cluster.authUrl(proxy)));
+  const headers = { "x-account-meta-temp-url-key": tempUrlKey };
+  expect((await container.request("POST", "", { headers })).status).toBe(204);
+});
+afterAll(() => cluster?.stop());
+
+/** config.yaml as an operator of Quay has it. */
+const storage = (more: Record<string, unknown> = {}) => ({
+  DISTRIBUTED_STORAGE_CONFIG: {
+    swift: [
+      "SwiftStorage",
+      {
+        swift_container: container.name,
+        storage_path: "/datastorage/registry",
+        auth_url: `${swiftUrl}/auth/v1.0`,
+        auth_version: 1,
+        swift_user: swiftUser,
+        swift_password: swiftPassword,
+        ...more,
+      },
+    ],
+  },
+  DISTRIBUTED_STORAGE_PREFERENCE: ["swift"],
+});
+
+describe.each([
+  ["by redirect", { temp_url_key: tempUrlKey }, {}, true],
+  ["through us, without a key", {}, {}, false],
+  ["through us, with FEATURE_PROXY_STORAGE", { temp_url_key: tempUrlKey }, { FEATURE_PROXY_STORAGE: true }, false],
+] as const)("pulls %s", (_name, engine, config, isRedirected) => {
+  let registry: Registry;
+  beforeAll(async () => {
+    registry = await startRegistry({ ...storage(engine), ...config });
+  });
+  afterAll(() => registry?.stop());
+
+  test.each(["post-put", "patch", "chunked", "single-post"] as const)(
+    "of what was pushed as %s",
+    async (shape: PushShape) => {
+      for (const sizeBytes of [1, 100_000, 20 * mebibyte + 3]) {
+        const content = randomBytes(sizeBytes);
+        const digest = digestOf(content);
+        const pushed = await registry.admin.pushBlob(repository, content, { shape, chunkBytes: 3 * mebibyte });
+        expect(pushed.status).toBe(201);
+        const hex = digest.slice("sha256:".length);
+        const stored = await container.object("HEAD", `datastorage/registry/sha256/${hex.slice(0, 2)}/${hex}`);
+        expect(stored.headers.get("content-length")).toBe(String(sizeBytes));
+
+        const path = `/v2/${repository}/blobs/${digest}`;
+        const authorization = (await registry.admin.authorize(pullScope(repository))) ?? "";
+        const first = await fetch(registry.berth.url + path, { headers: { authorization }, redirect: "manual" });
+        expect(first.status).toBe(isRedirected ? 307 : 200);
+        expect(first.headers.get("location")?.startsWith(`${swiftUrl}/v1/AUTH_test/`) ?? false).toBe(isRedirected);
+        const bytes = await (isRedirected ? await fetch(first.headers.get("location") ?? "") : first).bytes();
+        expect(digestOf(bytes)).toBe(digest);
+
+        const start = Math.floor(sizeBytes / 2);
+        const part = await fetch(registry.berth.url + path, { headers: { authorization, range: `bytes=${start}-` } });
+        expect(part.status).toBe(206);
+        expect(Buffer.compare(await part.bytes(), content.subarray(start))).toBe(0);
+        const head = await fetch(registry.berth.url + path, { method: "HEAD", headers: { authorization } });
+        expect(head.headers.get("content-length")).toBe(String(sizeBytes));
+      }
+    },
+  );
+
+  test("of an image, also after a restart and when every token is forgotten", async () => {
+    const image = await registry.admin.pushImage(repository, "latest", { layers: 3, layerBytes: 9 * mebibyte });
+    expect(image.response.status).toBe(201);
+    await cluster.forgetTokens();
+    for (const _ of [1, 2]) {
+      for (const { digest } of [image.config, ...image.layers]) {
+        const blob = await registry.admin.pullBlob(repository, digest);
+        expect(digestOf(await blob.bytes())).toBe(digest);
+      }
+      await registry.berth.restart();
+    }
+    expect((await fetch(`${registry.berth.url}/health/instance`)).status).toBe(200);
+  });
+
+  test("an upload with a wrong digest leaves nothing", async () => {
+    const before = await container.names();
+    const content = randomBytes(20 * mebibyte);
+    const refused = await registry.admin.pushBlob(repository, content, { digest: digestOf(randomBytes(8)) });
+    expect(refused.status).toBe(400);
+    expect(await container.names()).toEqual(before);
+  });
+});
