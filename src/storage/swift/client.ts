@@ -17,6 +17,7 @@ import {
 } from "../remote/request.ts";
 import { PassingFailure, type RetryOptions, retrying } from "../remote/retry.ts";
 import type { SwiftAuth, SwiftSession } from "./auth.ts";
+import { parseJson } from "./state.ts";
 
 export interface SwiftRequest {
   readonly method: RemoteRequest["method"];
@@ -41,7 +42,10 @@ export interface SwiftListed {
 
 /** What a cluster says of itself at `/info`. */
 export interface SwiftInfo {
-  /** Longest manifest of a static large object; undefined where there are none. */
+  /**
+   * Longest manifest of a static large object; undefined where there are none, and on radosgw, which makes them but does not
+   * give their manifests back: nobody could tell what to delete. It is known by what it leaves out at `/info`.
+   */
   readonly staticSegmentsMax: number | undefined;
   /** Strongest digest that a TempURL may be signed with. */
   readonly tempUrlDigest: "sha256" | "sha1";
@@ -145,7 +149,10 @@ export class SwiftClient {
     for (let marker = ""; ; ) {
       const query = { format: "json", prefix, limit: String(LIST_LIMIT), ...(marker === "" ? {} : { marker }) };
       const response = await this.send({ method: "GET", query });
-      const page = listing.parse(JSON.parse((await readText(response, LIST_CHARS_MAX)) || "[]"));
+      // An empty page may come without a body.
+      const text = (await readText(response, LIST_CHARS_MAX)) || "[]";
+      const { success, data: page } = listing.safeParse(parseJson(text));
+      if (!success) throw new PassingFailure(`${NAME} answered with no listing of container "${this.container}"`);
       for (const { name, bytes, last_modified } of page) {
         yield { name, sizeBytes: bytes, modifiedMs: Date.parse(`${last_modified.replace(/Z$/, "")}Z`) };
       }
@@ -179,11 +186,11 @@ export class SwiftClient {
       const text = await readText(response, LIST_CHARS_MAX);
       if (isPassingStatus(response.status)) throw passingAnswer(NAME, response, clock.nowMs());
       if (response.status !== 200) return UNTOLD;
-      const told = about.safeParse(JSON.parse(text));
+      const told = about.safeParse(parseJson(text));
       if (!told.success) return UNTOLD;
       const { slo, tempurl } = told.data;
       return {
-        staticSegmentsMax: slo && (slo.max_manifest_segments ?? UNTOLD.staticSegmentsMax),
+        staticSegmentsMax: slo?.min_segment_size === undefined ? undefined : (slo.max_manifest_segments ?? 1000),
         // A cluster that lists none is older than the choice.
         tempUrlDigest: tempurl?.allowed_digests?.includes("sha256") ? "sha256" : "sha1",
       };
@@ -245,7 +252,12 @@ const listing = z.array(
   z.object({ name: z.string(), bytes: z.number(), last_modified: z.string() }),
 );
 const about = z.object({
-  slo: z.object({ max_manifest_segments: z.number().int().positive().optional() }).optional(),
+  slo: z
+    .object({
+      max_manifest_segments: z.number().int().positive().optional(),
+      min_segment_size: z.number().optional(),
+    })
+    .optional(),
   tempurl: z.object({ allowed_digests: z.array(z.string()).optional() }).optional(),
 });
 

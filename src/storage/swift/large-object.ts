@@ -8,7 +8,7 @@ import { RegistryError } from "../../errors.ts";
 import { readText } from "../remote/request.ts";
 import { NAME, pathOf, type SwiftClient } from "./client.ts";
 import { newRun, type SwiftNames } from "./names.ts";
-import { type Piece, uploadUnknown } from "./state.ts";
+import { type Piece, parseJson, uploadUnknown } from "./state.ts";
 
 /** Swift asks for every segment before it takes a manifest. */
 const MANIFEST_MS = 300_000;
@@ -56,7 +56,12 @@ async function readManifest(client: SwiftClient, object: string, names: Set<stri
   const response = await client.send({ method: "GET", object, query, accept: [404] });
   const text = await readText(response, MANIFEST_CHARS_MAX);
   if (response.status === 404) return;
-  for (const { name, sub_slo } of manifestShape.parse(JSON.parse(text))) {
+  const manifest = manifestShape.safeParse(parseJson(text));
+  if (!manifest.success) {
+    const message = `${NAME} does not give out the manifest of "${object}"`;
+    throw new RegistryError("unavailable", { message, cause: manifest.error });
+  }
+  for (const { name, sub_slo } of manifest.data) {
     const [, container = "", ...rest] = name.split("/");
     if (container !== client.container) throw elsewhere(object, container);
     const part = rest.join("/");

@@ -117,7 +117,8 @@ export function uploadUnknown(id: string, why: string, cause?: unknown): Registr
   return new RegistryError("blob_upload_unknown", { message: `upload "${id}" ${why}`, cause });
 }
 
-function parseJson(text: string): unknown {
+/** What a JSON text says; undefined when it is none. */
+export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
