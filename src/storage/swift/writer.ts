@@ -12,7 +12,7 @@ import { encodeState, type Run } from "./state.ts";
 
 /**
  * Size of a segment. A thousand of them, Swift's usual bound for one manifest, are 8 GiB; what is longer has manifests of
- * manifests. Larger ones gained nothing here and would cost every upload their memory.
+ * manifests. 32 MiB wrote 15 % faster and would cost every upload four times the memory (NOTES.md).
  */
 export const SEGMENT_BYTES = 8 * 1024 * 1024;
 /** Segments of one request on their way at once, while the budget of parts allows. */
