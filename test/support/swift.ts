@@ -40,6 +40,17 @@ export const swiftPassword = "testing";
 
 /** A first start compiles what Debian did not, on a machine that may be busy. */
 const START_MS = 60_000;
+/**
+ * Swift gives its servers half a second to connect and one to list a new object, leaves the rest to daemons that do not run
+ * here, and shuns a server that was slow a few times: with one replica, on a busy machine, that is an outage.
+ */
+const PATIENCE = {
+  conn_timeout: 30,
+  node_timeout: 60,
+  container_update_timeout: 60,
+  error_suppression_limit: 1_000_000,
+};
+const CACHE_PATIENCE = { connect_timeout: 30, io_timeout: 30, pool_timeout: 30, error_suppression_limit: 1_000_000 };
 const SERVERS = ["account", "container", "object"] as const;
 
 /** Starts everything but a proxy. Throws when a program is missing, with the command that installs it. */
@@ -103,7 +114,7 @@ export async function startSwift(): Promise<SwiftCluster> {
         ini(`${name}.conf`, {
           DEFAULT: { ...defaults(port), devices: join(dir.path, "srv"), mount_check: false, disable_fallocate: true },
           "pipeline:main": { pipeline: `${name}-server` },
-          [`app:${name}-server`]: { use: `egg:swift#${name}`, recon_cache_path: join(dir.path, "cache") },
+          [`app:${name}-server`]: { use: `egg:swift#${name}`, recon_cache_path: join(dir.path, "cache"), ...PATIENCE },
         });
         const server = start(name, `${name}.conf`);
         await server.waitForUrl(`http://127.0.0.1:${port}/healthcheck`, { timeoutMs: START_MS, accept: () => true });
@@ -140,7 +151,13 @@ function proxyConfig(
 ): Record<string, Record<string, string | number | boolean>> {
   const auth = keystone ? ["authtoken", "keystoneauth"] : ["tempauth"];
   const before = ["catch_errors", "gatekeeper", "healthcheck", "cache", "listing_formats", ...(s3 ? ["s3api"] : [])];
-  const after = ["copy", ...(slo ? ["slo"] : []), "dlo", ...(s3 ? ["versioned_writes"] : []), "proxy-server"];
+  const after = [
+    "copy",
+    ...(slo ? ["slo"] : []),
+    "dlo",
+    ...(s3 ? ["versioned_writes", "symlink"] : []),
+    "proxy-server",
+  ];
   const filters = Object.fromEntries(
     [...before, ...after, "tempurl"]
       .filter((name) => name !== "proxy-server" && name !== "cache")
@@ -150,13 +167,13 @@ function proxyConfig(
     DEFAULT: defaults,
     "pipeline:main": { pipeline: [...before, "tempurl", ...auth, ...after].join(" ") },
     ...filters,
-    "filter:cache": { use: "egg:swift#memcache", memcache_servers: `127.0.0.1:${cachePort}` },
+    "filter:cache": { use: "egg:swift#memcache", memcache_servers: `127.0.0.1:${cachePort}`, ...CACHE_PATIENCE },
     "filter:slo": { use: "egg:swift#slo", max_manifest_segments: segmentsMax },
     ...(s3 ? { "filter:s3api": { use: "egg:swift#s3api", location: "us-east-1", s3_acl: false } } : {}),
     ...(s3 ? { "filter:versioned_writes": { use: "egg:swift#versioned_writes", allow_object_versioning: true } } : {}),
     "filter:tempauth": { use: "egg:swift#tempauth", user_test_tester: `${swiftPassword} .admin` },
     ...(keystone ? keystoneFilters(keystone, cachePort) : {}),
-    "app:proxy-server": { use: "egg:swift#proxy", account_autocreate: true },
+    "app:proxy-server": { use: "egg:swift#proxy", account_autocreate: true, ...PATIENCE },
   };
 }
 
