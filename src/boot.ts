@@ -9,6 +9,7 @@ import type { Config, LoadedConfig } from "./config/load.ts";
 import type { Database } from "./db/db.ts";
 import { migrate } from "./db/migrate.ts";
 import { migrations } from "./db/migrations.ts";
+import { requireUsable } from "./db/move/mark.ts";
 import { openDatabase } from "./db/open.ts";
 import { AuditBatch } from "./domain/audit/batch.ts";
 import { createDatabaseSink } from "./domain/audit/database-sink.ts";
@@ -56,6 +57,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
   const metrics = createMetrics();
   const db = await bootDatabase(config, log);
   try {
+    await requireUsable(db);
     await migrate(db, migrations);
     await keepExemptNamespaces(db, config.DISABLED_FOR_AUDIT_LOGS);
     const logsink = createDatabaseSink(db);

@@ -4,6 +4,7 @@ import { bootDatabase, bootLogger, bootMailer, bootStorage } from "../boot.ts";
 import type { Mailer } from "../clients/smtp.ts";
 import type { Config, LoadedConfig } from "../config/load.ts";
 import { schemaVersion } from "../db/migrate.ts";
+import { requireUsable } from "../db/move/mark.ts";
 import { EXIT, type Invocation } from "./invocation.ts";
 import { localUrl, mainAddress } from "./listen-address.ts";
 import { loadFor } from "./load.ts";
@@ -60,6 +61,7 @@ async function checkDatabase(config: Config): Promise<string> {
   const db = await bootDatabase(config, bootLogger(config));
   try {
     await db.ping(PING_TIMEOUT_MS);
+    await requireUsable(db);
     return `${db.engine} answers, schema version ${await schemaVersion(db)}`;
   } finally {
     await db.close();

@@ -34,8 +34,13 @@ const COMMANDS: Record<string, Command> = {
     run: async (invocation) => (await import("./check.ts")).check(invocation),
   },
   migrate: {
-    summary: "bring the database's schema up to date",
-    options: {},
+    summary: "bring the database's schema up to date; with --from and --to, move to another database",
+    options: {
+      from: { type: "string" },
+      to: { type: "string" },
+      check: { type: "boolean" },
+      reopen: { type: "boolean" },
+    },
     run: async (invocation) => (await import("./migrate.ts")).migrateCommand(invocation),
   },
   user: {

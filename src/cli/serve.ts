@@ -14,6 +14,7 @@ import { createForwarding } from "../http/middleware/client-address.ts";
 import { createHttp, type Listener, listen } from "../http/server.ts";
 import { VERSION } from "../version.ts";
 import { startMaintenance } from "../workers/maintenance.ts";
+import { restWhileMoved } from "../workers/rest-while-moved.ts";
 import { complain, EXIT, type Invocation } from "./invocation.ts";
 import { mainAddress, metricsAddressOf } from "./listen-address.ts";
 import { dataDirOf, loadFor, text } from "./load.ts";
@@ -70,7 +71,7 @@ export async function serve(invocation: Invocation): Promise<number> {
     await app.close();
     throw error;
   }
-  const stopMaintenance = startMaintenance(app);
+  const stopMaintenance = restWhileMoved(app, () => startMaintenance(app));
   const signal = await Promise.race([signalled, asked]);
   log.info("stopping", { signal });
   app.state.draining = true;

@@ -60,7 +60,7 @@ export async function migrate(
 }
 
 /** The id of the newest applied migration, 0 for an empty database. */
-export async function schemaVersion(db: Database): Promise<number> {
+export async function schemaVersion(db: Db): Promise<number> {
   return (await hasTable(db)) ? (await listApplied(db)).length : 0;
 }
 

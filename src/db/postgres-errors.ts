@@ -2,6 +2,7 @@
 
 import postgres from "postgres";
 import { RegistryError } from "../errors.ts";
+import { MOVED_STATE, movedError } from "./moved.ts";
 
 /** postgres.js's own codes and those of the system for a connection that is lost or cannot be made. */
 const connectionCodes =
@@ -33,6 +34,7 @@ export function isRetryable(error: unknown): boolean {
 
 /** Turns an unusable connection or a full disk into a RegistryError with the cause, once; other errors stay as they are. */
 export function postgresError(error: unknown, server: string): unknown {
+  if (error instanceof postgres.PostgresError && error.code === MOVED_STATE) return movedError(error);
   if (error instanceof postgres.PostgresError && error.code === "53100") {
     return new RegistryError("storage_full", {
       message: `PostgreSQL at ${server}: its disk is full (53100).`,

@@ -53,7 +53,10 @@ export function makeSql(run: RunQuery): Sql {
 }
 
 /** A piece of SQL that cannot run on its own. `strings` is one longer than `values`, as in a template. */
-export function fragment(strings: readonly string[], values: readonly SqlValue[] = []): SqlQuery<never> {
+export function fragment(
+  strings: readonly string[],
+  values: readonly (SqlValue | SqlQuery<unknown>)[] = [],
+): SqlQuery<never> {
   return new TemplateQuery<never>(strings, values, undefined);
 }
 

@@ -6,6 +6,7 @@
 import { Database as BunDatabase, type Statement as BunStatement, SQLiteError } from "bun:sqlite";
 import { RegistryError } from "../errors.ts";
 import type { SqlValue } from "./db.ts";
+import { MOVED_TEXT, movedError } from "./moved.ts";
 
 /** Statements kept per generation; two generations are alive. Berth has a few hundred texts, lists included. */
 const statementsPerGeneration = 512;
@@ -101,6 +102,7 @@ const troubles: readonly (readonly [RegExp, "storage_full" | "unavailable", stri
 function sqliteError(error: unknown, path: string): unknown {
   if (!(error instanceof SQLiteError)) return error;
   const code = error.code ?? "";
+  if (code === "SQLITE_CONSTRAINT_TRIGGER" && error.message.includes(MOVED_TEXT)) return movedError(error);
   const trouble = troubles.find(([pattern]) => pattern.test(code));
   if (trouble === undefined) return error;
   return new RegistryError(trouble[1], { message: `The database "${path}": ${trouble[2]} (${code}).`, cause: error });

@@ -7,6 +7,7 @@ import type { App } from "../../app.ts";
 import { durationMs } from "../../config/units.ts";
 import type { Db, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
+import { unlessMoved } from "../../db/moved.ts";
 import type { RequestOrigin } from "../audit/audit.ts";
 
 export interface Session {
@@ -67,13 +68,14 @@ export async function findSession(db: Db, token: string, nowMs: number): Promise
 export async function touchSession(app: Pick<App, "config" | "db">, session: Session, nowMs: number): Promise<void> {
   if (nowMs - session.usedMs < TOUCH_MS) return;
   const expiresMs = nowMs + durationMs(app.config.SESSION_TIMEOUT);
-  await app.db.tx(
+  const touched = app.db.tx(
     async (tx) => {
       await tx.sql`/* session.touch */
         update session set used_ms = ${nowMs}, expires_ms = ${expiresMs} where id_hash = ${session.idHash}`;
     },
     { durable: false },
   );
+  await unlessMoved(touched);
 }
 
 /** Notes that the password was asked for again. */

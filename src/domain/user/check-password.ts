@@ -5,6 +5,7 @@
 
 import type { App } from "../../app.ts";
 import type { Config } from "../../config/schema.ts";
+import { unlessMoved } from "../../db/moved.ts";
 import { RegistryError } from "../../errors.ts";
 import { isMailing } from "../mail/mailing.ts";
 import { type Account, findAccount, findUserByEmail } from "./account.ts";
@@ -43,9 +44,11 @@ export async function checkInTurn(app: PasswordApp, name: string, password: stri
   }
   if (!account.enabled) throw accountDisabled();
   if (account.failedLogins > 0) {
-    await app.db.tx(async (tx) => {
-      await tx.sql`/* login.reset */ update account set failed_logins = 0 where id = ${account.id}`;
-    });
+    await unlessMoved(
+      app.db.tx(async (tx) => {
+        await tx.sql`/* login.reset */ update account set failed_logins = 0 where id = ${account.id}`;
+      }),
+    );
   }
   return account;
 }
@@ -71,14 +74,16 @@ async function refuseStranger(app: PasswordApp, name: string, password: string):
 const NOBODY_ID = 0;
 
 async function countFailure(app: PasswordApp, accountId: number): Promise<void> {
-  await app.db.tx(
-    async (tx) => {
-      await tx.sql`/* login.failed */
-        update account set failed_logins = failed_logins + 1, last_failed_login_ms = ${app.clock.nowMs()}
-        where id = ${accountId}`;
-    },
-    // A counter that a power cut sets back by one does no harm; waiting for the disk would tell users from strangers.
-    { durable: false },
+  await unlessMoved(
+    app.db.tx(
+      async (tx) => {
+        await tx.sql`/* login.failed */
+          update account set failed_logins = failed_logins + 1, last_failed_login_ms = ${app.clock.nowMs()}
+          where id = ${accountId}`;
+      },
+      // A counter that a power cut sets back by one does no harm; waiting for the disk would tell users from strangers.
+      { durable: false },
+    ),
   );
 }
 
