@@ -23,7 +23,7 @@ import { UploadHashes } from "./domain/upload/hashes.ts";
 import { LoginCache } from "./domain/user/login.ts";
 import { createPasswordHasher } from "./domain/user/password.ts";
 import { createAuthorities } from "./lib/authorities.ts";
-import { type Clock, systemClock } from "./lib/clock.ts";
+import { systemClock } from "./lib/clock.ts";
 import { randomText } from "./lib/random.ts";
 import { createSafeFetch } from "./lib/safe-fetch.ts";
 import { createSecretBox } from "./lib/secret-box.ts";
@@ -45,9 +45,14 @@ const LEVELS: Record<string, LogLevel> = {
   ERROR: "error",
 };
 
-export function bootLogger(config: Config, clock: Clock = systemClock): Logger {
-  const level = LEVELS[config.LOGGING_LEVEL.toUpperCase()] ?? "error";
-  return createLogger({ clock, level, format: process.stderr.isTTY ? "text" : "json" });
+export function logLevelOf(config: Config): LogLevel {
+  return LEVELS[config.LOGGING_LEVEL.toUpperCase()] ?? "error";
+}
+
+/** `isShared` when other processes write into the same stream. */
+export function bootLogger(config: Config, { isShared = false } = {}): Logger {
+  const format = process.stderr.isTTY ? "text" : "json";
+  return createLogger({ clock: systemClock, level: logLevelOf(config), format, isShared });
 }
 
 /** Opens database and stores, brings the schema up to date and wires the rest. Throws when something cannot be reached. */

@@ -4,6 +4,7 @@ import { type ParseArgsOptionsConfig, parseArgs } from "node:util";
 import { ConfigError } from "../config/load.ts";
 import { RegistryError } from "../errors.ts";
 import { complain, type Environment, EXIT, type Invocation, UsageError } from "./invocation.ts";
+import { SEAT_VARIABLE } from "./process-messages.ts";
 
 interface Command {
   readonly summary: string;
@@ -26,7 +27,7 @@ const COMMANDS: Record<string, Command> = {
       "metrics-listen": { type: "string" },
       processes: { type: "string" },
     },
-    run: async (invocation) => (await import("./serve.ts")).serve(invocation),
+    run: serve,
   },
   check: {
     summary: "validate the config and reach every service it names; with --running, ask the instance here",
@@ -57,6 +58,15 @@ const COMMANDS: Record<string, Command> = {
 
 /** Commands of the finished product that later issues bring. */
 const LATER = ["worker", "config", "backup", "restore", "gc", "scrub", "storage", "import"];
+
+/** The parent of several processes needs next to nothing of what they load. */
+async function serve(invocation: Invocation): Promise<number> {
+  const { processCount, serveWithProcesses } = await import("./processes.ts");
+  const count = processCount(invocation);
+  const isChild = invocation.env[SEAT_VARIABLE] !== undefined;
+  if (count > 1 && !isChild) return serveWithProcesses(count, invocation);
+  return (await import("./serve.ts")).serve(invocation);
+}
 
 /** Runs one command and gives its exit code. Everything it has to say of errors goes to stderr. */
 export async function runCli(argv: readonly string[], env: Environment): Promise<number> {

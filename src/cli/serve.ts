@@ -5,7 +5,7 @@
 
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { type BootedApp, boot, bootLogger } from "../boot.ts";
+import { type BootedApp, boot, bootLogger, logLevelOf } from "../boot.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import { ensureBootstrapToken } from "../domain/oauth/bootstrap.ts";
 import { ensureAdmin } from "../domain/user/first-user.ts";
@@ -15,9 +15,10 @@ import { createHttp, type Listener, listen } from "../http/server.ts";
 import { VERSION } from "../version.ts";
 import { startMaintenance } from "../workers/maintenance.ts";
 import { restWhileMoved } from "../workers/rest-while-moved.ts";
-import { complain, EXIT, type Invocation } from "./invocation.ts";
-import { mainAddress, metricsAddressOf } from "./listen-address.ts";
-import { dataDirOf, loadFor, text } from "./load.ts";
+import { EXIT, type Invocation } from "./invocation.ts";
+import { type ListenAddress, mainAddress, metricsAddressOf } from "./listen-address.ts";
+import { dataDirOf, loadFor } from "./load.ts";
+import { type Ending, Sibling } from "./sibling.ts";
 
 /**
  * After SIGTERM /health/instance says 503 for this long while everything else is still answered: a load balancer that
@@ -31,15 +32,15 @@ const DRAIN_MS = 25_000;
 /** A terminal sends Ctrl-C to npm and to us, and npm passes it on: two signals this close together are one. */
 const SAME_SIGNAL_MS = 500;
 
+/** Serves until a signal; one of several processes when `processes.ts` started it. */
 export async function serve(invocation: Invocation): Promise<number> {
-  const processes = text(invocation.options.processes) ?? "1";
-  if (processes !== "1") return complain("berth serve: --processes above 1 is not in this build yet", EXIT.usage);
+  const sibling = Sibling.of(invocation.env);
   const loaded = loadFor(invocation);
   const { config, tls } = loaded;
   const address = mainAddress(invocation, loaded);
   const metricsAddress = metricsAddressOf(invocation, loaded);
 
-  const log = bootLogger(config);
+  const log = bootLogger(config, { isShared: sibling !== undefined });
   // From here on: whoever starts us may have second thoughts before we listen.
   const signalled = stopSignal(log);
   const app = await boot(loaded, log);
@@ -53,34 +54,84 @@ export async function serve(invocation: Invocation): Promise<number> {
     await ensureBootstrapToken(app);
     const http = createHttp(app);
     const forwarding = createForwarding(config);
-    const main = listen((request, client) => http.fetch(request, client), { ...address, tls, forwarding });
+    const ports = sibling?.seat.ports;
+    const place = (own: ListenAddress, port: number | undefined) => ({
+      ...own,
+      port: port ?? own.port,
+      sharing: sibling && (ports ? ("joins" as const) : ("opens" as const)),
+    });
+    const main = listen((request, client) => http.fetch(request, client), {
+      ...place(address, ports?.http),
+      tls,
+      forwarding,
+    });
     listeners.push(main);
-    const metrics = metricsAddress && listen(createMetricsHandler(app), { ...metricsAddress, tls: undefined });
+    const answerMetrics = createMetricsHandler(app, sibling && (() => sibling.gather()));
+    const metrics =
+      metricsAddress && listen(answerMetrics, { ...place(metricsAddress, ports?.metrics), tls: undefined });
     if (metrics) listeners.push(metrics);
-    // Whoever started us reads the addresses from the first line.
-    log.info("listening", {
+    const fields = {
       http: main.url,
       metrics: metrics?.url ?? "off",
       version: VERSION,
       database: app.db.engine,
-    });
-    for (const warning of loaded.warnings) log.warn(warning);
+    };
+    if (sibling) {
+      joinSiblings(app, sibling);
+      const { warnings } = loaded;
+      const own = { http: main.port, metrics: metrics?.port };
+      sibling.send({ kind: "listening", ports: own, fields, warnings, level: logLevelOf(config) });
+    } else {
+      // Whoever started us reads the addresses from the first line.
+      log.info("listening", fields);
+      for (const warning of loaded.warnings) log.warn(warning);
+    }
     log.flush();
   } catch (error) {
     for (const listener of listeners) await listener.cut();
     await app.close();
+    sibling?.close();
     throw error;
   }
   const stopMaintenance = restWhileMoved(app, () => startMaintenance(app));
-  const signal = await Promise.race([signalled, asked]);
-  log.info("stopping", { signal });
-  app.state.draining = true;
+  const ending = await Promise.race([
+    signalled.then(whole),
+    asked.then((reason) => askedToStop(reason, sibling)),
+    ...(sibling ? [sibling.ending] : []),
+  ]);
+  log.info("stopping", { signal: ending.reason });
   const { healthAskedMs } = app.state;
   const isPolled = healthAskedMs !== undefined && app.clock.nowMs() - healthAskedMs < POLL_PAUSE_MS;
-  await Promise.all([stopMaintenance(), isPolled ? Bun.sleep(GRACE_MS) : undefined]);
+  if (ending.isWhole) app.state.draining = true;
+  // One that leaves its port to others stays healthy: a balancer sees all of them at one address.
+  for (const listener of listeners) ending.isWhole ? listener.finish() : listener.leave();
+  await Promise.all([stopMaintenance(), isPolled || !ending.isWhole ? Bun.sleep(GRACE_MS) : undefined]);
+  app.state.draining = true;
   await drain(listeners, log);
   await app.close();
+  sibling?.close();
   return EXIT.ok;
+}
+
+function whole(reason: string): Ending {
+  return { reason, isWhole: true };
+}
+
+/** A request wants the server to stop: one of several processes passes that on and is told in its turn. */
+function askedToStop(reason: string, sibling: Sibling | undefined): Ending | Promise<never> {
+  if (!sibling) return whole(reason);
+  sibling.send({ kind: "stop", reason });
+  return new Promise(() => undefined);
+}
+
+/** Answers what the other processes want of this one. */
+function joinSiblings(app: BootedApp, sibling: Sibling): void {
+  sibling.handle({
+    figures: () => app.metrics.registry.getMetricsAsJSON(),
+    onChanged: () => app.db.checkChanges(),
+  });
+  // PostgreSQL tells by itself; a SQLite file is looked at every 200 ms, and at once when somebody says so.
+  if (app.db.engine === "sqlite") app.db.onChanged(() => sibling.tellChanged());
 }
 
 /** The embedded default's first start: a superuser with a password that is shown once and kept for its owner. */

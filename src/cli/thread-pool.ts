@@ -4,6 +4,8 @@
  * small images from ten clients gained a third (two cores, ext4).
  */
 
+import { ownCommand } from "./own-command.ts";
+
 /** Waiting for a disk costs a thread's stack and nothing else. */
 const THREADS = "16";
 
@@ -13,8 +15,5 @@ const THREADS = "16";
  */
 export function growThreadPool(env: Readonly<Record<string, string | undefined>>): void {
   if (env.UV_THREADPOOL_SIZE !== undefined || typeof process.execve !== "function") return;
-  // In a single binary argv[1] is a path inside it, which must not come back as an argument.
-  const isBinary = process.argv[1]?.startsWith("/$bunfs/") === true;
-  const args = [process.execPath, ...process.execArgv, ...process.argv.slice(isBinary ? 2 : 1)];
-  process.execve(process.execPath, args, { ...env, UV_THREADPOOL_SIZE: THREADS } as Record<string, string>);
+  process.execve(process.execPath, ownCommand(), { ...env, UV_THREADPOOL_SIZE: THREADS } as Record<string, string>);
 }

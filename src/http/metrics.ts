@@ -1,9 +1,17 @@
 /** The metrics port: /metrics in Prometheus' text form, alone on its own address as Quay's container has it. */
 
+import { AggregatorRegistry } from "prom-client";
 import type { App } from "../app.ts";
 import { countRows } from "../domain/health/row-counts.ts";
 
-export function createMetricsHandler(app: App): (request: Request) => Promise<Response> {
+/** One process's series, as `getMetricsAsJSON` gives them. */
+type Figures = readonly object[];
+
+/** `gather` asks the other processes that share the port: one scrape then gives the sum of all. */
+export function createMetricsHandler(
+  app: App,
+  gather?: () => Promise<readonly Figures[]>,
+): (request: Request) => Promise<Response> {
   let countedMs = Number.NEGATIVE_INFINITY;
   const seen = { queries: 0, transactions: 0 };
 
@@ -27,12 +35,17 @@ export function createMetricsHandler(app: App): (request: Request) => Promise<Re
     seen.transactions = transactions;
   }
 
+  async function sumOf(others: readonly Figures[]) {
+    const own: Figures = await app.metrics.registry.getMetricsAsJSON();
+    return AggregatorRegistry.aggregate([own, ...others].map((figures) => [...figures]));
+  }
+
   return async function answer(request) {
     if (new URL(request.url).pathname !== "/metrics") return new Response("metrics are at /metrics\n", { status: 404 });
     // A database that is away must not take the metrics with it: they are how one sees it.
     await refreshRowCounts().catch((error: unknown) => app.log.warn("cannot count rows", { error: String(error) }));
     refreshDatabaseCounters();
-    const { registry } = app.metrics;
+    const registry = gather ? await sumOf(await gather()) : app.metrics.registry;
     return new Response(await registry.metrics(), { headers: { "Content-Type": registry.contentType } });
   };
 }

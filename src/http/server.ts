@@ -179,10 +179,20 @@ export interface ListenOptions {
   tls: TlsFiles | undefined;
   /** Which proxies may say who the client is; undefined when none may. */
   forwarding?: Forwarding | undefined;
+  /**
+   * Processes that share the port: the first opens it, and finds out whether it is another program's; the others join.
+   * Undefined for a port of one process.
+   */
+  sharing?: "opens" | "joins" | undefined;
 }
 
 export interface Listener {
   readonly url: string;
+  readonly port: number;
+  /** From now on each connection ends with its next answer, so that clients turn elsewhere by themselves. */
+  finish(): void;
+  /** The same, and takes no new connections: the others that share the port do. */
+  leave(): void;
   /** Takes no new connections and resolves when the running requests are done. */
   drain(): Promise<void>;
   /** Cuts what is left. */
@@ -214,7 +224,10 @@ export function listen(handle: Handle, options: ListenOptions): Listener {
 
 function listenOn(handle: Handle, options: ListenOptions): Listener {
   const host = options.hostname.includes(":") ? `[${options.hostname}]` : options.hostname;
+  let isFinishing = false;
+  if (options.sharing === "opens" && options.port !== 0) requireFree(host, options);
   const server = serveOrExplain(`${host}:${options.port}`, {
+    reusePort: options.sharing !== undefined,
     hostname: options.hostname,
     port: options.port,
     ipv6Only: options.ipv6Only,
@@ -222,22 +235,37 @@ function listenOn(handle: Handle, options: ListenOptions): Listener {
     idleTimeout: IDLE_SECONDS,
     ...(options.tls ? { tls: tlsOptions(options.tls) } : {}),
     fetch(request, self) {
-      // A dual-stack socket shows IPv4 clients in mapped form; people and log tools know them without.
-      const peer = () => self.requestIP(request)?.address.replace(/^::ffff:(?=\d+\.)/, "");
-      if (options.forwarding) return handle(request, options.forwarding.clientOf(request.headers, peer));
-      return handle(request, {
-        get clientIp() {
-          return peer();
-        },
-      });
+      if (isFinishing) return lastAnswer(answer(request, self));
+      return answer(request, self);
     },
     error() {
       return new Response("internal error\n", { status: 500 });
     },
   });
+
+  function answer(request: Request, self: Bun.Server<undefined>): Response | Promise<Response> {
+    // A dual-stack socket shows IPv4 clients in mapped form; people and log tools know them without.
+    const peer = () => self.requestIP(request)?.address.replace(/^::ffff:(?=\d+\.)/, "");
+    if (options.forwarding) return handle(request, options.forwarding.clientOf(request.headers, peer));
+    return handle(request, {
+      get clientIp() {
+        return peer();
+      },
+    });
+  }
+
   return {
     url: `${options.tls ? "https" : "http"}://${host}:${server.port}`,
+    port: server.port ?? options.port,
+    finish() {
+      isFinishing = true;
+    },
+    leave() {
+      isFinishing = true;
+      void server.stop(false);
+    },
     async drain() {
+      isFinishing = true;
       // Not awaited: it also waits for connections that are kept alive and carry nothing, which takes clients' good will.
       void server.stop(false);
       while (server.pendingRequests > 0) await Bun.sleep(DRAIN_POLL_MS);
@@ -245,6 +273,17 @@ function listenOn(handle: Handle, options: ListenOptions): Listener {
     },
     cut: () => server.stop(true),
   };
+}
+
+/** Throws when another program has the port; sharing it, one would not notice. */
+function requireFree(host: string, { hostname, port, ipv6Only }: ListenOptions): void {
+  void serveOrExplain(`${host}:${port}`, { hostname, port, ipv6Only, fetch: () => new Response() }).stop(true);
+}
+
+async function lastAnswer(answered: Response | Promise<Response>): Promise<Response> {
+  const response = await answered;
+  response.headers.set("Connection", "close");
+  return response;
 }
 
 function serveOrExplain(address: string, options: Bun.Serve.Options<undefined>): Bun.Server<undefined> {

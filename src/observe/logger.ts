@@ -26,12 +26,16 @@ export interface LoggerOptions {
   format: "json" | "text";
   /** Takes whole lines; default writes to stderr. */
   write?: (text: string) => void;
+  /** Other processes write to the same stderr: lines must not end up inside each other. */
+  isShared?: boolean;
 }
 
 const RANK: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 };
 /** A batch is written when it holds this much, or after FLUSH_MS: enough to save system calls, little enough to lose. */
 const BATCH_CHARS = 64 * 1024;
 const FLUSH_MS = 100;
+/** What a pipe takes in one piece. Source: pipe(7), PIPE_BUF. A longer line may be torn. */
+const ATOMIC_BYTES = 4096;
 
 export function createLogger(options: LoggerOptions): Logger {
   const write = options.write ?? writeStderr;
@@ -45,7 +49,8 @@ export function createLogger(options: LoggerOptions): Logger {
     if (pending === "") return;
     const text = pending;
     pending = "";
-    write(text);
+    if (options.isShared) for (const piece of wholeLines(text)) write(piece);
+    else write(text);
   }
 
   function log(level: LogLevel, msg: string, fields?: LogFields): void {
@@ -89,6 +94,20 @@ function textLine(time: string, level: LogLevel, msg: string, fields?: LogFields
     line += ` ${key}=${typeof value === "string" && !/[\s"]/.test(value) ? value : JSON.stringify(value)}`;
   }
   return `${line}\n`;
+}
+
+/** The text in pieces of whole lines, each as long as a pipe takes at once; only a longer line is longer. */
+function wholeLines(text: string): string[] {
+  const pieces: string[] = [];
+  let piece = "";
+  for (const line of text.split(/(?<=\n)/)) {
+    if (Buffer.byteLength(piece) + Buffer.byteLength(line) > ATOMIC_BYTES && piece !== "") {
+      pieces.push(piece);
+      piece = "";
+    }
+    piece += line;
+  }
+  return piece === "" ? pieces : [...pieces, piece];
 }
 
 function writeStderr(text: string): void {

@@ -24,6 +24,8 @@ export function createMetrics() {
     batchedCounter<L>({ name, help, labelNames, registers });
   const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
     new Gauge<L>({ name, help, labelNames, registers });
+  // The same thing seen by every process that shares the port: their scrape is not its sum.
+  const sharedGauge = (name: string, help: string) => new Gauge({ name, help, registers, aggregator: "max" });
   const histogram = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
     new Histogram<L>({ name, help, labelNames, registers, buckets: DURATION_BUCKETS });
 
@@ -48,10 +50,10 @@ export function createMetrics() {
     bearerDecoded: counter("bearer_token_decoded_total", "registry bearer tokens checked", ["success"]),
     countLookup: batched("quay_model_cache_total", "look-up cache answers", ["type"]),
     keyRenewals: counter("quay_instance_key_renewal_self_total", "instance key refreshes", ["success"]),
-    userRows: gauge("quay_user_rows", "users in the database"),
-    robotRows: gauge("quay_robot_rows", "robot accounts in the database"),
-    orgRows: gauge("quay_org_rows", "organizations in the database"),
-    repositoryRows: gauge("quay_repository_rows", "repositories in the database"),
+    userRows: sharedGauge("quay_user_rows", "users in the database"),
+    robotRows: sharedGauge("quay_robot_rows", "robot accounts in the database"),
+    orgRows: sharedGauge("quay_org_rows", "organizations in the database"),
+    repositoryRows: sharedGauge("quay_repository_rows", "repositories in the database"),
     auditDropped: counter("berth_action_log_dropped_total", "action-log entries that were not kept", ["kind"]),
     dbQueries: counter("berth_db_queries_total", "database queries sent"),
     dbTransactions: counter("berth_db_transactions_total", "database transactions begun"),

@@ -1,4 +1,6 @@
 /**
+ * Several processes that share a port are scraped as one: a gauge is their sum unless it says otherwise (`aggregator`).
+ *
  * The `process_*` series every Prometheus client library offers. prom-client's own collector is not used: under Bun its
  * event-loop series come out as numbers that Prometheus refuses to parse.
  */
@@ -12,6 +14,7 @@ export function registerProcessFigures(registry: Registry): void {
   new Gauge({
     name: "process_start_time_seconds",
     help: "when this process began, unix time",
+    aggregator: "min",
     registers,
     collect() {
       this.set(startSeconds);
