@@ -60,11 +60,7 @@ const cases: [name: string, given: Record<string, unknown>, problems: string[]][
       'DISTRIBUTED_STORAGE_DEFAULT_LOCATIONS must only name ids of DISTRIBUTED_STORAGE_CONFIG. It names "toString"; there is a.',
     ],
   ],
-  [
-    "replication of local disks",
-    { ...store, FEATURE_STORAGE_REPLICATION: true },
-    ["FEATURE_STORAGE_REPLICATION is not supported by LocalStorage."],
-  ],
+  ["replication of local disks", { ...store, FEATURE_STORAGE_REPLICATION: true }, []],
   [
     "Swift version 3 without its options",
     { DISTRIBUTED_STORAGE_CONFIG: { s: ["SwiftStorage", swift] } },

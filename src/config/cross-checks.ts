@@ -103,16 +103,6 @@ const storageLocations: CrossCheck = {
   },
 };
 
-const storageReplication: CrossCheck = {
-  reads: ["FEATURE_STORAGE_REPLICATION", "DISTRIBUTED_STORAGE_CONFIG"],
-  check(config) {
-    const isLocal = Object.values(config.DISTRIBUTED_STORAGE_CONFIG).some(([driver]) => driver === "LocalStorage");
-    return config.FEATURE_STORAGE_REPLICATION && isLocal
-      ? [["FEATURE_STORAGE_REPLICATION", "FEATURE_STORAGE_REPLICATION is not supported by LocalStorage."]]
-      : [];
-  },
-};
-
 const swiftVersion3: CrossCheck = {
   reads: ["DISTRIBUTED_STORAGE_CONFIG"],
   check: (config) =>
@@ -246,7 +236,6 @@ const CHECKS: readonly CrossCheck[] = [
   actionLogArchiving,
   appTokens,
   storageLocations,
-  storageReplication,
   swiftVersion3,
   elasticsearch,
   email,

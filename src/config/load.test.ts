@@ -140,6 +140,11 @@ describe("what is right and does less than in Quay", () => {
       expect.stringMatching(/^FEATURE_PROXY_PROTOCOL is on, but Berth speaks no PROXY protocol/),
       "PROXY_COUNT does nothing without TRUSTED_PROXY_CIDR, the addresses of those proxies",
     ]);
+    const two =
+      "DISTRIBUTED_STORAGE_CONFIG: {a: [LocalStorage, {storage_path: /a}], b: [LocalStorage, {storage_path: /b}]}";
+    expect(load(`FEATURE_STORAGE_REPLICATION: true\n${two}\n`).warnings).toEqual([
+      expect.stringContaining("with LocalStorage (a, b) works only where every instance sees that same directory"),
+    ]);
     expect(load("PROXY_COUNT: 1\nTRUSTED_PROXY_CIDR: [10.0.0.0/8, '2001:db8::/32']\n").warnings).toEqual([]);
   });
 });

@@ -26,6 +26,10 @@ const ACTED_ON: readonly ConfigKey[] = [
   "DB_CONNECTION_ARGS",
   "DISTRIBUTED_STORAGE_CONFIG",
   "DISTRIBUTED_STORAGE_PREFERENCE",
+  "DISTRIBUTED_STORAGE_DEFAULT_LOCATIONS",
+  "DISTRIBUTED_STORAGE_VALIDATE_ENDTOEND",
+  "FEATURE_STORAGE_REPLICATION",
+  "STORAGE_REPLICATION_PROCESSING_SECONDS",
   "MAXIMUM_LAYER_SIZE",
   "PUSH_TEMP_TAG_EXPIRATION_SEC",
   "BLOBUPLOAD_CLEANUP_FREQUENCY",
@@ -222,6 +226,14 @@ export function notices(config: Config): string[] {
   }
   if (config.FEATURE_PROGRAMMATIC_BOOTSTRAP && !(config.BOOTSTRAP_TOKEN_OWNER && config.BOOTSTRAP_TOKEN_PATH)) {
     found.push("FEATURE_PROGRAMMATIC_BOOTSTRAP makes no token without BOOTSTRAP_TOKEN_OWNER and BOOTSTRAP_TOKEN_PATH");
+  }
+  const engines = Object.entries(config.DISTRIBUTED_STORAGE_CONFIG);
+  const local = engines.filter(([, [driver]]) => driver === "LocalStorage").map(([id]) => id);
+  if (config.FEATURE_STORAGE_REPLICATION && engines.length > 1 && local.length > 0) {
+    found.push(
+      `FEATURE_STORAGE_REPLICATION with LocalStorage (${local.join(", ")}) works only where every instance sees that same ` +
+        "directory: on one machine, or on a shared file system",
+    );
   }
   return found;
 }

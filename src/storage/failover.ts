@@ -22,6 +22,8 @@ interface Range {
 
 /** How long a store may take to the first byte while another one could be asked. */
 const FIRST_BYTE_MS = 5000;
+/** The same for each chunk after it: longer, because what was waited for is thrown away. */
+const STALL_MS = 15_000;
 
 /** A source that reads from `candidates` in their order, each at most once. There must be one at least. */
 export function failoverSource(candidates: readonly Candidate[], sizeBytes: number): ObjectSource {
@@ -44,6 +46,7 @@ class FailoverReader {
   #next: number;
   #current: { readonly candidate: Candidate; readonly reader: Reader } | undefined;
   #failure: unknown;
+  #isCancelled = false;
 
   constructor(candidates: readonly Candidate[], range: Range) {
     this.#waiting = [...candidates];
@@ -65,7 +68,10 @@ class FailoverReader {
             controller.close();
           }
         },
-        cancel: () => this.#leave(),
+        cancel: () => {
+          this.#isCancelled = true;
+          return this.#leave();
+        },
       },
       { highWaterMark: 0 },
     );
@@ -74,17 +80,17 @@ class FailoverReader {
   /** The next bytes. Throws what the last store threw when none is left. */
   async #read(): Promise<Uint8Array> {
     for (;;) {
-      const isFirst = this.#current === undefined;
       const candidate = this.#current?.candidate ?? this.#waiting.shift();
       if (!candidate) throw this.#failure ?? new RegistryError("unavailable");
       try {
-        const chunk = isFirst ? await this.#firstOf(candidate) : await this.#current?.reader.read().then(chunkOf);
-        if (chunk === undefined) throw new Error(`the bytes end at ${this.#next}, before ${this.#end + 1}`);
+        const chunk = this.#current ? await this.#nextOf(this.#current.reader) : await this.#firstOf(candidate);
+        if (chunk === undefined) throw endsEarly(candidate.location, this.#next, this.#end);
         const wanted = chunk.subarray(0, this.#end + 1 - this.#next);
         this.#next += wanted.byteLength;
         return wanted;
       } catch (cause) {
         await this.#leave();
+        if (this.#isCancelled) throw cause;
         this.#failure =
           cause instanceof RegistryError
             ? cause
@@ -92,6 +98,11 @@ class FailoverReader {
         candidate.failed(this.#failure);
       }
     }
+  }
+
+  async #nextOf(reader: Reader): Promise<Uint8Array | undefined> {
+    const reading = reader.read();
+    return chunkOf(await (this.#waiting.length === 0 ? reading : within(reading, STALL_MS)));
   }
 
   async #firstOf(candidate: Candidate): Promise<Uint8Array | undefined> {
@@ -107,7 +118,10 @@ class FailoverReader {
 
   async #open(candidate: Candidate): Promise<{ reader: Reader; first: Uint8Array | undefined }> {
     const source = await candidate.source();
-    if (!source) throw new Error("the blob is not there");
+    if (!source) {
+      const message = `the blob is not in "${candidate.location}"`;
+      throw new RegistryError("blob_unknown", { message });
+    }
     const { start, end } = { start: this.#next, end: this.#end };
     const reader = (await openRange(source, start, end)).getReader();
     return { reader, first: chunkOf(await reader.read()) };
@@ -122,6 +136,11 @@ class FailoverReader {
 
 function chunkOf(result: { done: boolean; value?: Uint8Array | undefined }): Uint8Array | undefined {
   return result.done ? undefined : result.value;
+}
+
+/** Its object is shorter than the blob: no failure that passes. */
+function endsEarly(location: string, atBytes: number, end: number): RegistryError {
+  return new RegistryError("size_invalid", { message: `the bytes in "${location}" end at ${atBytes} of ${end + 1}` });
 }
 
 function openRange(source: ObjectSource, start: number, end: number): Promise<ReadableStream<Uint8Array>> {
