@@ -50,6 +50,11 @@ export interface TxOptions {
    * may take the last moments of it. True by default.
    */
   readonly durable?: boolean;
+  /**
+   * False for work that may take as long as it takes, such as migrations: neither statements, locks nor idling are bounded.
+   * True by default. SQLite knows no bounds but the wait for its lock.
+   */
+  readonly timeLimits?: boolean;
 }
 
 export interface Database extends Db {
@@ -67,6 +72,11 @@ export interface Database extends Db {
   onChanged(listener: (keys: readonly string[] | undefined) => void): () => void;
   /** True while changes made by other instances are sure to be heard of; false turns the mutable caches off. */
   readonly hearsChanges: boolean;
+  /**
+   * How many ms ago the database was last heard, when since then it has answered nothing and cannot be reached; undefined
+   * whenever it answers, or answered while its changes went unheard. What was known then is as new as can be had.
+   */
+  readonly silentForMs: number | undefined;
   /**
    * Looks now for changes committed by other processes instead of at the next poll (every 200 ms), and tells the
    * listeners before it returns. SQLite: a few microseconds. PostgreSQL: does nothing, notifications arrive by themselves.

@@ -45,15 +45,18 @@ export async function migrate(
 
   const done: number[] = [];
   for (const migration of migrations.slice(applied.length)) {
-    const ran = await db.tx(async (tx) => {
-      await lock(tx);
-      const now = await listApplied(tx);
-      requireKnown(tx.engine, now, migrations);
-      // Another instance was faster.
-      if (now.length >= migration.id) return false;
-      await run(tx, migration, nowMs());
-      return true;
-    });
+    const ran = await db.tx(
+      async (tx) => {
+        await lock(tx);
+        const now = await listApplied(tx);
+        requireKnown(tx.engine, now, migrations);
+        // Another instance was faster.
+        if (now.length >= migration.id) return false;
+        await run(tx, migration, nowMs());
+        return true;
+      },
+      { timeLimits: false },
+    );
     if (ran) done.push(migration.id);
   }
   return done;

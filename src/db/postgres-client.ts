@@ -6,7 +6,7 @@ import postgres from "postgres";
 import type { SqlValue } from "./db.ts";
 import { toNumber } from "./decode.ts";
 import type { PostgresAddress } from "./postgres-address.ts";
-import type { PostgresConnector } from "./postgres-socket.ts";
+import type { Lane } from "./postgres-lane.ts";
 
 export type Client = postgres.Sql;
 
@@ -45,15 +45,16 @@ export interface ClientOptions {
   readonly onNotify?: (channel: string, payload: string) => void;
 }
 
-export function makeClient(address: PostgresAddress, connector: PostgresConnector, options: ClientOptions): Client {
+export function makeClient(address: PostgresAddress, lane: Lane, options: ClientOptions): Client {
   const settings = {
-    host: address.host,
-    port: address.port,
+    // For its messages only: the lane decides where to.
+    host: address.hosts[0].host,
+    port: address.hosts[0].port,
     user: address.user,
     // A password from the environment of the process would hide that the configuration has none.
     pass: address.password,
     database: address.database,
-    socket: () => connector.connect(),
+    socket: () => lane.connect(),
     ssl: false,
     max: options.connectionsMax,
     connect_timeout: Math.ceil(address.timeoutMs / 1000),
@@ -67,7 +68,7 @@ export function makeClient(address: PostgresAddress, connector: PostgresConnecto
     onnotice: () => undefined,
     onclose: () => options.onClose?.(),
     onnotify: options.onNotify,
-    connection: { application_name: "berth" },
+    connection: { application_name: "berth", ...address.settings },
   };
   // `socket`, `pass` and `onnotify` are options of postgres.js that its type declarations leave out.
   return postgres(settings as unknown as postgres.Options<Record<string, postgres.PostgresType>>);

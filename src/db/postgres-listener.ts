@@ -7,6 +7,7 @@ import { randomUUID } from "node:crypto";
 import type { ChangeListeners } from "./changes.ts";
 import type { DatabaseLog } from "./options.ts";
 import { type Client, runOn } from "./postgres-client.ts";
+import { within } from "./within.ts";
 
 const channel = "berth_changed";
 /** PostgreSQL takes less than 8,000 bytes. */
@@ -16,6 +17,8 @@ const payloadsMax = 8;
 const heartbeatMs = 2_000;
 const answerWithinMs = 2_000;
 const reconnectMs = 500;
+/** A commit whose answer was lost may come this much later still: until then our own word of it is news. */
+const doubtMs = 60_000;
 
 /** What travels: who says it, and which keys; null for everything. */
 interface Payload {
@@ -23,24 +26,29 @@ interface Payload {
   readonly keys: readonly string[] | null;
 }
 
+type MakeClient = (onClose: () => void, onNotify: (channel: string, payload: string) => void) => Client;
+
 export class PostgresListener {
   /** True while notifications are sure to arrive. */
   hears = false;
   readonly #origin = randomUUID();
-  readonly #makeClient: (onClose: () => void, onNotify: (channel: string, payload: string) => void) => Client;
+  readonly #makeClient: MakeClient;
+  readonly #onDeaf: () => void;
   readonly #listeners: ChangeListeners;
   readonly #log: DatabaseLog;
   #client: Client | undefined;
   #timer: Timer | undefined;
   #closed = false;
   #warned = false;
+  #ownIsNewsUntilMs = 0;
+  /** By `performance.now()`: the last sure word of the server, and when it was noticed that there is none any more. */
+  heardMs = 0;
+  deafMs = 0;
 
-  constructor(
-    makeClient: (onClose: () => void, onNotify: (channel: string, payload: string) => void) => Client,
-    listeners: ChangeListeners,
-    log: DatabaseLog,
-  ) {
+  /** `onDeaf` is called when the connection is lost or says nothing any more. */
+  constructor(makeClient: MakeClient, onDeaf: () => void, listeners: ChangeListeners, log: DatabaseLog) {
     this.#makeClient = makeClient;
+    this.#onDeaf = onDeaf;
     this.#listeners = listeners;
     this.#log = log;
   }
@@ -55,6 +63,16 @@ export class PostgresListener {
     for (const payload of this.#payloads(keys)) {
       await run("/* changes.notify */ select pg_notify($1, $2)", [channel, payload]);
     }
+  }
+
+  /** A commit of ours may or may not have happened: what it says of itself is heeded as if another had done it. */
+  doubtOwn(): void {
+    this.#ownIsNewsUntilMs = performance.now() + doubtMs;
+  }
+
+  /** Tries to connect now instead of at the next turn. */
+  retry(): void {
+    if (this.#client === undefined) this.#schedule(() => this.#connect(), 0);
   }
 
   async close(): Promise<void> {
@@ -77,6 +95,7 @@ export class PostgresListener {
       await within(answerWithinMs * 5, client.unsafe(`listen ${channel}`));
       if (this.#closed || this.#client !== client) return;
       this.hears = true;
+      this.heardMs = performance.now();
       if (this.#warned) this.#log.info("Changes of other instances are heard again.");
       this.#warned = false;
       // What happened in between was missed.
@@ -90,6 +109,7 @@ export class PostgresListener {
   async #beat(client: Client): Promise<void> {
     try {
       await within(answerWithinMs, runOn(client, "/* changes.heartbeat */ select 1", []));
+      this.heardMs = performance.now();
       if (this.#client === client) this.#schedule(() => this.#beat(client), heartbeatMs);
     } catch (error) {
       if (this.#client === client) this.#lost(error instanceof Error ? error.message : String(error));
@@ -99,6 +119,7 @@ export class PostgresListener {
   #lost(reason: string): void {
     const client = this.#client;
     this.#client = undefined;
+    if (this.hears) this.deafMs = performance.now();
     this.hears = false;
     void client?.end({ timeout: 0 }).catch(() => undefined);
     if (this.#closed) return;
@@ -106,6 +127,7 @@ export class PostgresListener {
       this.#log.warn("Changes of other instances are not heard; caches of what may change are off.", { reason });
     this.#warned = true;
     this.#schedule(() => this.#connect(), reconnectMs * (0.5 + Math.random()));
+    this.#onDeaf();
   }
 
   #schedule(step: () => Promise<void>, delayMs: number): void {
@@ -116,6 +138,7 @@ export class PostgresListener {
   }
 
   #hear(text: string): void {
+    this.heardMs = performance.now();
     let payload: Payload;
     try {
       payload = JSON.parse(text) as Payload;
@@ -124,7 +147,8 @@ export class PostgresListener {
       payload = { from: "", keys: null };
     }
     // What this process did itself was delivered at its commit.
-    if (payload.from !== this.#origin) this.#listeners.deliver(Array.isArray(payload.keys) ? payload.keys : undefined);
+    const isNews = payload.from !== this.#origin || performance.now() < this.#ownIsNewsUntilMs;
+    if (isNews) this.#listeners.deliver(Array.isArray(payload.keys) ? payload.keys : undefined);
   }
 
   #payloads(keys: readonly string[]): string[] {
@@ -146,17 +170,5 @@ export class PostgresListener {
     }
     if (part.length > 0) payloads.push(JSON.stringify({ from: this.#origin, keys: part } satisfies Payload));
     return payloads.length > payloadsMax ? everything : payloads;
-  }
-}
-
-async function within<T>(timeoutMs: number, answer: PromiseLike<T>): Promise<T> {
-  let timer: Timer | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
-  });
-  try {
-    return await Promise.race([answer, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

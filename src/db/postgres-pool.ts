@@ -11,38 +11,60 @@ const sessionMaxMs = 30 * 60_000;
 /** Far more than requests can be in flight. */
 const waitersMax = 10_000;
 
-/** A lent connection. */
-export interface Session {
+/** What a session is made of: its client and the means to end its connection at once. */
+export interface SessionParts {
   readonly client: Client;
+  readonly cut: (reason: Error) => void;
+}
+
+/** A lent connection. */
+export interface Session extends SessionParts {
   /** True once the connection was closed; reset by who starts a transaction on it. */
   lost: boolean;
   readonly openedMs: number;
 }
 
+interface Waiter {
+  resolve(session: Session): void;
+  reject(reason: Error): void;
+}
+
 export class SessionPool {
-  readonly #make: (onClose: () => void) => Client;
+  readonly #make: (onClose: () => void) => SessionParts;
   readonly #sessionsMax: number;
   readonly #timeoutMs: number;
   readonly #idle: Session[] = [];
-  readonly #waiters = new Set<(session: Session) => void>();
+  readonly #waiters = new Set<Waiter>();
+  readonly #lent = new Set<Session>();
   #size = 0;
+  /** Sessions from before this are not used again. */
+  #freshFromMs = 0;
 
-  constructor(sessionsMax: number, timeoutMs: number, make: (onClose: () => void) => Client) {
+  constructor(sessionsMax: number, timeoutMs: number, make: (onClose: () => void) => SessionParts) {
     this.#sessionsMax = sessionsMax;
     this.#timeoutMs = timeoutMs;
     this.#make = make;
   }
 
-  /** Throws `unavailable` when none comes free in time. */
+  /** Throws `unavailable` when none comes free in time, or when all are cut meanwhile. */
   async acquire(): Promise<Session> {
-    const idle = this.#idle.pop();
-    if (idle !== undefined) return idle;
-    if (this.#size < this.#sessionsMax) return this.#open();
+    for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop()) {
+      if (!idle.lost) return this.#lend(idle);
+      this.#size--;
+      void idle.client.end({ timeout: 0 });
+    }
+    if (this.#size < this.#sessionsMax) return this.#lend(this.#open());
     if (this.#waiters.size >= waitersMax) throw this.#busy();
     return new Promise((resolve, reject) => {
-      const waiter = (session: Session): void => {
-        clearTimeout(timer);
-        resolve(session);
+      const waiter: Waiter = {
+        resolve: (session) => {
+          clearTimeout(timer);
+          resolve(this.#lend(session));
+        },
+        reject: (reason) => {
+          clearTimeout(timer);
+          reject(reason);
+        },
       };
       const timer = setTimeout(() => {
         this.#waiters.delete(waiter);
@@ -57,8 +79,10 @@ export class SessionPool {
    * never writes again (3.4.9: the pending timer is cleared and not forgotten).
    */
   release(session: Session): void {
+    this.#lent.delete(session);
     let next = session;
-    if (session.lost || performance.now() - session.openedMs > sessionMaxMs) {
+    const isOld = session.openedMs < this.#freshFromMs || performance.now() - session.openedMs > sessionMaxMs;
+    if (session.lost || isOld) {
       this.#size--;
       void session.client.end({ timeout: session.lost ? 0 : 5 });
       if (this.#waiters.size === 0) return;
@@ -70,7 +94,27 @@ export class SessionPool {
       return;
     }
     this.#waiters.delete(waiter);
-    waiter(next);
+    waiter.resolve(next);
+  }
+
+  /** Uses none of the present connections again; lent ones may finish. */
+  renew(): void {
+    this.#freshFromMs = performance.now();
+    for (const session of this.#idle.splice(0)) {
+      this.#size--;
+      void session.client.end({ timeout: 5 });
+    }
+  }
+
+  /** Ends every connection at once; what runs or waits fails with this reason. */
+  cut(reason: Error): void {
+    for (const waiter of this.#waiters) waiter.reject(reason);
+    this.#waiters.clear();
+    for (const session of [...this.#idle, ...this.#lent]) {
+      session.lost = true;
+      session.cut(reason);
+    }
+    this.renew();
   }
 
   /** Closes what is idle; the caller has waited until nothing is lent any more. */
@@ -78,15 +122,17 @@ export class SessionPool {
     await Promise.all(this.#idle.splice(0).map((session) => session.client.end({ timeout: 5 })));
   }
 
+  #lend(session: Session): Session {
+    this.#lent.add(session);
+    return session;
+  }
+
   #open(): Session {
     this.#size++;
-    const session: Session = {
-      client: this.#make(() => {
-        session.lost = true;
-      }),
-      lost: false,
-      openedMs: performance.now(),
-    };
+    const parts = this.#make(() => {
+      session.lost = true;
+    });
+    const session: Session = { ...parts, lost: false, openedMs: performance.now() };
     return session;
   }
 

@@ -5,9 +5,8 @@
 
 import { readFileSync } from "node:fs";
 import { isIP, connect as netConnect, type Socket } from "node:net";
-import { Duplex } from "node:stream";
 import * as tls from "node:tls";
-import type { PostgresAddress, SslMode } from "./postgres-address.ts";
+import type { PostgresAddress, PostgresHost, SslMode } from "./postgres-address.ts";
 
 type Channel = "plain" | "tls";
 
@@ -26,49 +25,41 @@ const rememberMs = 60_000;
 const sslRequest = Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]);
 const terminate = Buffer.from([0x58, 0, 0, 0, 4]);
 
-/** The `code` of the error of a socket that could not be opened or did not satisfy the mode. */
-export const connectFailed = "CONNECT_FAILED";
-
 export class PostgresConnector {
   readonly #address: PostgresAddress;
-  #accepted: { channel: Channel; untilMs: number } | undefined;
+  readonly #accepted = new Map<PostgresHost, { channel: Channel; untilMs: number }>();
 
   constructor(address: PostgresAddress) {
     this.#address = address;
   }
 
-  /**
-   * A connected socket, encrypted as the mode asks. Never rejects: postgres.js loses a pool slot for good when its socket
-   * factory throws, so a failure becomes a socket that fails as soon as it is used.
-   */
-  async connect(): Promise<Duplex> {
-    try {
-      return await this.#open(await this.#channel());
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      return failedSocket(Object.assign(new Error(reason, { cause: error }), { code: connectFailed }));
-    }
+  /** A connected socket, encrypted as the mode asks and ready for the start-up message. Throws when it cannot be had. */
+  async connect(host: PostgresHost): Promise<Socket> {
+    const channel = await this.#channel(host);
+    const raw = await this.#dial(host);
+    return channel === "plain" ? raw : this.#negotiate(raw, host);
   }
 
   /** The channel to use; `allow` and `prefer` find out by starting a session that goes no further than the first answer. */
-  async #channel(): Promise<Channel> {
-    const [first, second] = isSocketFolder(this.#address.host) ? channels.disable : channels[this.#address.sslmode];
+  async #channel(host: PostgresHost): Promise<Channel> {
+    const [first, second] = isSocketFolder(host.host) ? channels.disable : channels[this.#address.sslmode];
     if (second === undefined) return first;
     const nowMs = performance.now();
-    if (this.#accepted !== undefined && nowMs < this.#accepted.untilMs) return this.#accepted.channel;
+    const accepted = this.#accepted.get(host);
+    if (accepted !== undefined && nowMs < accepted.untilMs) return accepted.channel;
     for (const channel of [first, second]) {
-      if (!(await this.#isAccepted(channel))) continue;
-      this.#accepted = { channel, untilMs: nowMs + rememberMs };
+      if (!(await this.#isAccepted(channel, host))) continue;
+      this.#accepted.set(host, { channel, untilMs: nowMs + rememberMs });
       return channel;
     }
     // Neither: the real session gets the server's reason and reports it.
     return first;
   }
 
-  async #isAccepted(channel: Channel): Promise<boolean> {
-    let socket = await this.#dial();
+  async #isAccepted(channel: Channel, host: PostgresHost): Promise<boolean> {
+    let socket = await this.#dial(host);
     try {
-      if (channel === "tls") socket = await this.#negotiate(socket);
+      if (channel === "tls") socket = await this.#negotiate(socket, host);
       const answer = firstAnswer(socket, this.#address.timeoutMs);
       socket.write(startupMessage(this.#address.user, this.#address.database));
       // "R" asks for authentication or grants access; "E" is a refusal, such as by pg_hba.conf.
@@ -80,22 +71,17 @@ export class PostgresConnector {
     }
   }
 
-  async #open(channel: Channel): Promise<Socket> {
-    const raw = await this.#dial();
-    return channel === "plain" ? raw : this.#negotiate(raw);
-  }
-
-  #dial(): Promise<Socket> {
-    const { host, port, timeoutMs } = this.#address;
+  #dial({ host, port }: PostgresHost): Promise<Socket> {
+    const { timeoutMs } = this.#address;
     const socket = isSocketFolder(host) ? netConnect(`${host}/.s.PGSQL.${port}`) : netConnect({ host, port });
     socket.setNoDelay(true);
     return settled(socket, "connect", timeoutMs);
   }
 
   /** Asks for TLS on a fresh connection and does the handshake and the checks of the mode. */
-  async #negotiate(raw: Socket): Promise<Socket> {
+  async #negotiate(raw: Socket, host: PostgresHost): Promise<Socket> {
     try {
-      return await this.#startTls(raw);
+      return await this.#startTls(raw, host.host);
     } catch (error) {
       raw.on("error", () => undefined);
       raw.destroy();
@@ -103,8 +89,8 @@ export class PostgresConnector {
     }
   }
 
-  async #startTls(raw: Socket): Promise<Socket> {
-    const { host, sslmode, timeoutMs } = this.#address;
+  async #startTls(raw: Socket, host: string): Promise<Socket> {
+    const { sslmode, timeoutMs } = this.#address;
     const reply = firstAnswer(raw, timeoutMs);
     raw.write(sslRequest);
     const bytes = await reply;
@@ -124,7 +110,7 @@ export class PostgresConnector {
       checkServerIdentity: () => undefined,
     });
     await settled(socket, "secureConnect", timeoutMs);
-    if (ca !== undefined) this.#verify(socket);
+    if (ca !== undefined) this.#verify(socket, host);
     return socket;
   }
 
@@ -144,8 +130,8 @@ export class PostgresConnector {
     return verifies ? [...tls.getCACertificates("default"), ...tls.getCACertificates("system")] : undefined;
   }
 
-  #verify(socket: tls.TLSSocket): void {
-    const { host, sslmode } = this.#address;
+  #verify(socket: tls.TLSSocket, host: string): void {
+    const { sslmode } = this.#address;
     if (!socket.authorized) {
       socket.destroy();
       throw new Error(
@@ -220,9 +206,4 @@ function hangUp(socket: Socket): void {
   socket.on("error", () => undefined);
   socket.end(terminate);
   setTimeout(() => socket.destroy(), 1_000).unref();
-}
-
-/** Fails at the first write and not before: postgres.js must have finished setting the connection up. */
-function failedSocket(error: Error): Duplex {
-  return new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done(error) });
 }

@@ -9,13 +9,20 @@ import { ChangeListeners, PendingEffects } from "./changes.ts";
 import type { Database, SqlQuery, SqlValue, Tx, TxOptions } from "./db.ts";
 import { postgresDialect } from "./dialect.ts";
 import { type DatabaseHooks, type DatabaseLog, silentLog } from "./options.ts";
-import { type PostgresAddress, type PostgresConnectionArgs, parsePostgresAddress } from "./postgres-address.ts";
-import { type Client, makeClient, runOn } from "./postgres-client.ts";
-import { isConnectionFailure, isRetryable, postgresError } from "./postgres-errors.ts";
+import {
+  describeAddress,
+  type PostgresAddress,
+  type PostgresConnectionArgs,
+  parsePostgresAddress,
+} from "./postgres-address.ts";
+import { PostgresAvailability } from "./postgres-availability.ts";
+import { type Client, runOn } from "./postgres-client.ts";
+import { PostgresClients } from "./postgres-clients.ts";
+import { isLate, isRetryable, lateError, neverReached, postgresError, troubleOf } from "./postgres-errors.ts";
 import { PostgresListener } from "./postgres-listener.ts";
-import { type Session, SessionPool } from "./postgres-pool.ts";
-import { PostgresConnector } from "./postgres-socket.ts";
-import { makeRenderer, makeSql } from "./sql.ts";
+import { type Session, type SessionParts, SessionPool } from "./postgres-pool.ts";
+import { makeRenderer, makeSql, type Statement } from "./sql.ts";
+import { within } from "./within.ts";
 
 export type { PostgresConnectionArgs } from "./postgres-address.ts";
 
@@ -27,13 +34,25 @@ export interface PostgresOptions extends DatabaseHooks {
 /** How often a transaction is repeated that lost against another one. */
 const retriesMax = 5;
 
+/** How often, and how soon, what found no room for a connection is tried again: about two seconds in all. */
+const crowdedTriesMax = 7;
+const crowdedPauseMs = 15;
+/** The server gives a statement up by itself at its timeout; so much later its connection is held to be dead. */
+const lateGraceMs = 5_000;
+/** Between two renewals of all connections because the server takes no writes. */
+const renewPauseMs = 5_000;
+/**
+ * When the listener's connection went, the others may answer so much longer without counting as a server that goes on: they
+ * are lost one after the other, and a notification is no faster.
+ */
+const lastWordsMs = 250;
+
 /** Throws an Error for a wrong address and `unavailable` when the server does not answer or refuses. */
 export async function openPostgres(options: PostgresOptions): Promise<Database> {
   const address = parsePostgresAddress(options.uri, options.connectionArgs);
   const db = new PostgresDatabase(address, options);
   try {
-    await db.ping(address.timeoutMs);
-    await db.listen();
+    await db.open(address.timeoutMs);
     return db;
   } catch (error) {
     await db.close();
@@ -47,8 +66,12 @@ class PostgresDatabase implements Database {
   readonly stats = { queries: 0, rows: 0, transactions: 0 };
   readonly sql = makeSql((query) => this.#runAlone(query));
   readonly #server: string;
-  readonly #makeShared: () => Client;
-  #shared: Client;
+  readonly #clients: PostgresClients;
+  readonly #availability: PostgresAvailability;
+  readonly #hostsMany: boolean;
+  readonly #lateMs: number | undefined;
+  readonly #makeShared: () => SessionParts;
+  #shared: SessionParts;
   readonly #pool: SessionPool;
   readonly #listener: PostgresListener;
   readonly #listeners: ChangeListeners;
@@ -59,26 +82,45 @@ class PostgresDatabase implements Database {
   #active = 0;
   #drained: (() => void) | undefined;
   #closing: Promise<void> | undefined;
+  #renewedMs = 0;
+  #cutListener: (reason: Error) => void = () => undefined;
+  /** By `performance.now()`: the last answer while the listener was deaf. */
+  #answeredUnheardMs = 0;
 
   constructor(address: PostgresAddress, hooks: DatabaseHooks) {
-    this.#server = `${address.host}:${address.port}/${address.database}`;
+    this.#server = describeAddress(address);
+    this.#hostsMany = address.hosts.length > 1;
+    this.#lateMs = address.statementTimeoutMs === undefined ? undefined : address.statementTimeoutMs + lateGraceMs;
     this.#log = hooks.log ?? silentLog;
     this.#observe = hooks.observe;
     this.#listeners = new ChangeListeners(this.#log);
-    const connector = new PostgresConnector(address);
+    this.#clients = new PostgresClients(address, () => this.#availability.requireHost());
+    this.#availability = new PostgresAvailability({
+      hosts: address.hosts,
+      server: this.#server,
+      probe: (host) => this.#clients.probe(host),
+      onCut: (reason) => this.#cut(reason),
+      onUsable: () => this.#listener.retry(),
+      log: this.#log,
+    });
     const forTransactions = Math.ceil(address.connectionsMax / 2);
     this.#pool = new SessionPool(forTransactions, address.timeoutMs, (onClose) =>
-      makeClient(address, connector, { connectionsMax: 1, onClose }),
+      this.#clients.make({ connectionsMax: 1, onClose }),
     );
     this.#makeShared = () =>
-      makeClient(address, connector, {
+      this.#clients.make({
         connectionsMax: address.connectionsMax - forTransactions,
         idleSeconds: 300,
         lifetimeSeconds: 1800,
       });
     this.#shared = this.#makeShared();
     this.#listener = new PostgresListener(
-      (onClose, onNotify) => makeClient(address, connector, { connectionsMax: 1, onClose, onNotify }),
+      (onClose, onNotify) => {
+        const parts = this.#clients.make({ connectionsMax: 1, onClose, onNotify });
+        this.#cutListener = parts.cut;
+        return parts.client;
+      },
+      () => void this.#availability.suspect(),
       this.#listeners,
       this.#log,
     );
@@ -88,8 +130,17 @@ class PostgresDatabase implements Database {
     return this.#listener.hears;
   }
 
-  listen(): Promise<void> {
-    return this.#listener.start();
+  get silentForMs(): number | undefined {
+    if (this.#listener.hears || !this.#availability.isAway) return undefined;
+    if (this.#answeredUnheardMs > this.#listener.deafMs + lastWordsMs) return undefined;
+    return performance.now() - this.#listener.heardMs;
+  }
+
+  /** Finds the server to use and starts to listen. Throws `unavailable` when there is none within `timeoutMs`. */
+  async open(timeoutMs: number): Promise<void> {
+    if (this.#hostsMany) await this.#availability.suspect();
+    await this.ping(timeoutMs);
+    await this.#listener.start();
   }
 
   onChanged(listener: (keys: readonly string[] | undefined) => void): () => void {
@@ -105,11 +156,15 @@ class PostgresDatabase implements Database {
       throw new Error("A transaction is open here: use its own `tx` for this. Transactions do not nest.");
     }
     return this.#counted(async () => {
-      for (let attempt = 0; ; attempt++) {
+      for (let attempt = 0, lost = 0; ; ) {
         const tried = await this.#try(work, options);
         if (tried.done) return tried.result;
-        if (!tried.again || attempt >= retriesMax) throw postgresError(tried.error, this.#server);
-        await Bun.sleep(5 * 2 ** attempt * (0.5 + Math.random()));
+        if (tried.begun && isRetryable(tried.error) && attempt < retriesMax) {
+          await Bun.sleep(5 * 2 ** attempt * (0.5 + Math.random()));
+          attempt++;
+        } else if (!(await this.#mayTryAgain(tried.error, lost++, !tried.begun))) {
+          throw postgresError(tried.error, this.#server);
+        }
       }
     });
   }
@@ -129,17 +184,21 @@ class PostgresDatabase implements Database {
 
   close(): Promise<void> {
     this.#closing ??= (async () => {
+      this.#availability.close();
       await this.#listener.close();
       if (this.#active > 0) await new Promise<void>((resolve) => (this.#drained = resolve));
-      await Promise.all([this.#pool.close(), this.#shared.end({ timeout: 5 })]);
+      await Promise.all([this.#pool.close(), this.#shared.client.end({ timeout: 5 })]);
     })();
     return this.#closing;
   }
 
   /** Runs one statement on a client, counted and timed. */
-  async run(client: Client, query: SqlQuery<unknown>): Promise<unknown[]> {
-    const { name, text, params } = this.#render(query);
+  run(client: Client, { name, text, params }: Statement): Promise<unknown[]> {
     return this.runText(client, name, text, params);
+  }
+
+  render(query: SqlQuery<unknown>): Statement {
+    return this.#render(query);
   }
 
   async runText(client: Client, name: string, text: string, params: readonly SqlValue[]): Promise<unknown[]> {
@@ -147,6 +206,7 @@ class PostgresDatabase implements Database {
     let failed = true;
     try {
       const rows = await runOn(client, text, params);
+      if (!this.#listener.hears) this.#answeredUnheardMs = performance.now();
       this.stats.queries++;
       this.stats.rows += rows.length;
       failed = false;
@@ -156,50 +216,117 @@ class PostgresDatabase implements Database {
     }
   }
 
+  /** The answer; an error once the server should long have given up what it was asked. */
+  bounded<T>(answer: PromiseLike<T>): PromiseLike<T> {
+    return this.#lateMs === undefined ? answer : within(this.#lateMs, answer, lateError);
+  }
+
   #runAlone(query: SqlQuery<unknown>): Promise<unknown[]> {
     return this.#counted(async () => {
-      const client = this.#shared;
-      try {
-        return await this.run(client, query);
-      } catch (error) {
-        // Not used again, for the reason that `SessionPool.release` gives; what it still runs may end.
-        if (client === this.#shared && isConnectionFailure(error)) {
-          this.#shared = this.#makeShared();
-          void client.end({ timeout: 5 });
+      const statement = this.#render(query);
+      for (let attempt = 0; ; attempt++) {
+        this.#availability.requireHost();
+        const shared = this.#shared;
+        try {
+          return await this.bounded(this.run(shared.client, statement));
+        } catch (error) {
+          // Not used again, for the reason that `SessionPool.release` gives; what it still runs may end.
+          if (shared === this.#shared && troubleOf(error) === "lost") this.#renewShared();
+          const isHarmless = !statement.writes || neverReached(error);
+          if (!(await this.#mayTryAgain(error, attempt, isHarmless))) throw postgresError(error, this.#server);
         }
-        throw postgresError(error, this.#server);
       }
     });
   }
 
+  /**
+   * Looks at what failed for the `attempt`-th time, from 0, and finds out how the servers are. True when it is worth another
+   * try, which only `isHarmless` work gets.
+   */
+  async #mayTryAgain(error: unknown, attempt: number, isHarmless: boolean): Promise<boolean> {
+    const trouble = troubleOf(error);
+    if (trouble === "crowded") {
+      // Others of our connections go on and come free.
+      if (!isHarmless || attempt >= crowdedTriesMax) return false;
+      await Bun.sleep(crowdedPauseMs * 2 ** attempt * (0.5 + Math.random()));
+      return true;
+    }
+    if (trouble === "read_only") {
+      await this.#availability.suspect();
+      this.#renew();
+      return false;
+    }
+    if (trouble !== "lost") return false;
+    const isUsable = await this.#availability.suspect();
+    // All that lay idle may be as dead.
+    this.#pool.renew();
+    return isUsable && isHarmless && attempt === 0 && !isLate(error);
+  }
+
+  /** Each connection is made anew, to where the name of the server leads now; what runs may end. */
+  #renew(): void {
+    const nowMs = performance.now();
+    if (nowMs - this.#renewedMs < renewPauseMs) return;
+    this.#renewedMs = nowMs;
+    this.#renewShared();
+    this.#pool.renew();
+  }
+
+  #renewShared(): void {
+    const { client } = this.#shared;
+    this.#shared = this.#makeShared();
+    void client.end({ timeout: 5 });
+  }
+
+  #cut(reason: Error): void {
+    const shared = this.#shared;
+    this.#shared = this.#makeShared();
+    shared.cut(reason);
+    void shared.client.end({ timeout: 0 });
+    this.#pool.cut(reason);
+    this.#cutListener(reason);
+  }
+
   async #try<T>(work: (tx: Tx) => Promise<T>, options: TxOptions): Promise<Attempt<T>> {
+    this.#availability.requireHost();
     const session = await this.#pool.acquire();
     try {
+      const bounded = <A>(answer: PromiseLike<A>): PromiseLike<A> =>
+        options.timeLimits === false ? answer : this.bounded(answer);
       // A connection that died while it was idle shows here; nothing has happened yet, so it is simply tried again.
-      const begun = await beginOn(session, options);
-      if (begun !== undefined) return { done: false, again: isRetryableStart(begun), error: begun };
+      const failed = await beginOn(session, options, bounded);
+      if (failed !== undefined) return { done: false, begun: false, error: failed };
       this.stats.transactions++;
       const pending = new PendingEffects();
-      const tx = new PostgresTx(this, session, pending);
+      const tx = new PostgresTx(this, session, pending, bounded);
+      let isCommitting = false;
       try {
         const result = await this.#current.run(tx, () => work(tx));
         if (tx.failure !== undefined) throw tx.failure.error;
         const notify = (text: string, params: string[]) => this.runText(session.client, "changes.notify", text, params);
         if (pending.keys.size > 0) await tx.guarded(() => this.#listener.notify(notify, [...pending.keys]));
+        isCommitting = true;
         await tx.guarded(() => session.client.unsafe("commit"));
         tx.over = true;
         pending.run(this.#listeners, this.#log);
         return { done: true, result };
       } catch (error) {
         tx.over = true;
+        if (isCommitting && troubleOf(error) === "lost") this.#doubt(pending);
         // On a lost connection the server has rolled back; a statement sent now would open a new one.
-        if (!session.lost) await session.client.unsafe("rollback").catch(() => undefined);
+        if (!session.lost) await bounded(session.client.unsafe("rollback")).then(undefined, () => undefined);
         const first = tx.failure?.error;
-        return { done: false, again: isRetryable(first), error: isRetryable(first) ? first : error };
+        return { done: false, begun: true, error: isRetryable(first) ? first : error };
       }
     } finally {
       this.#pool.release(session);
     }
+  }
+
+  /** It may have been committed, now or in a moment: what it would have changed is forgotten, so nothing old is believed. */
+  #doubt(pending: PendingEffects): void {
+    this.#listener.doubtOwn();
+    if (pending.keys.size > 0) this.#listeners.deliver([...pending.keys]);
   }
 
   /** Keeps `close` waiting until what has started is over. */
@@ -215,34 +342,36 @@ class PostgresDatabase implements Database {
   }
 }
 
-type Attempt<T> = { done: true; result: T } | { done: false; again: boolean; error: unknown };
+/** `begun` is false when the server cannot have done anything of it. */
+type Attempt<T> = { done: true; result: T } | { done: false; begun: boolean; error: unknown };
 
 const beginDurable = "begin isolation level read committed";
 const beginRelaxed = `${beginDurable}; set local synchronous_commit = off`;
+const beginUnlimited = `${beginDurable}; set local statement_timeout = 0; set local lock_timeout = 0; set local idle_in_transaction_session_timeout = 0`;
 
-async function beginOn(session: Session, options: TxOptions): Promise<unknown> {
+type Bounded = <A>(answer: PromiseLike<A>) => PromiseLike<A>;
+
+async function beginOn(session: Session, options: TxOptions, bounded: Bounded): Promise<unknown> {
+  const text = options.timeLimits === false ? beginUnlimited : options.durable === false ? beginRelaxed : beginDurable;
   try {
-    await session.client.unsafe(options.durable === false ? beginRelaxed : beginDurable);
+    await bounded(session.client.unsafe(text));
     // Only from here on: an old connection of this client may have closed while the new one came up.
     session.lost = false;
     return undefined;
   } catch (error) {
     session.lost = true;
+    session.cut(error instanceof Error ? error : new Error(String(error)));
     return error;
   }
-}
-
-/** A session that was cut is worth a second try; one that is refused is not, the caller should hear of it at once. */
-function isRetryableStart(error: unknown): boolean {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  return isConnectionFailure(error) && (code === "CONNECTION_CLOSED" || code === "ECONNRESET" || code === "EPIPE");
 }
 
 class PostgresTx implements Tx {
   readonly engine = "postgres";
   readonly dialect = postgresDialect;
   readonly isTransaction = true;
-  readonly sql = makeSql((query) => this.guarded(() => this.#database.run(this.#session.client, query)));
+  readonly sql = makeSql((query) =>
+    this.guarded(() => this.#database.run(this.#session.client, this.#database.render(query))),
+  );
   /** True once the work has ended; what is left of it may not touch the connection any more. */
   over = false;
   /** The first statement that failed; PostgreSQL refuses all that follow. */
@@ -250,11 +379,13 @@ class PostgresTx implements Tx {
   readonly #database: PostgresDatabase;
   readonly #session: Session;
   readonly #pending: PendingEffects;
+  readonly #bounded: Bounded;
 
-  constructor(database: PostgresDatabase, session: Session, pending: PendingEffects) {
+  constructor(database: PostgresDatabase, session: Session, pending: PendingEffects, bounded: Bounded) {
     this.#database = database;
     this.#session = session;
     this.#pending = pending;
+    this.#bounded = bounded;
   }
 
   afterCommit(effect: () => void): void {
@@ -277,9 +408,14 @@ class PostgresTx implements Tx {
     try {
       // The client would open a new connection for it, outside of this transaction.
       if (this.#session.lost) throw Object.assign(new Error("The connection was lost."), { code: "CONNECTION_CLOSED" });
-      return await action();
+      return await this.#bounded(action());
     } catch (error) {
       this.failure ??= { error };
+      // Nothing may be sent on it any more, and what still waits on it is over.
+      if (troubleOf(error) === "lost") {
+        this.#session.lost = true;
+        this.#session.cut(error instanceof Error ? error : new Error(String(error)));
+      }
       throw error;
     }
   }

@@ -140,6 +140,11 @@ class SqliteDatabase implements Database {
     return this.#changeLog.hears;
   }
 
+  /** A file is never out of reach: it is read, or it fails. */
+  get silentForMs(): undefined {
+    return undefined;
+  }
+
   onChanged(listener: (keys: readonly string[] | undefined) => void): () => void {
     return this.#listeners.add(listener);
   }

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { join } from "node:path";
 import type { Database } from "../../src/db/db.ts";
 import { openPostgres, type PostgresConnectionArgs } from "../../src/db/postgres.ts";
-import { parsePostgresAddress } from "../../src/db/postgres-address.ts";
+import { describeAddress, parsePostgresAddress } from "../../src/db/postgres-address.ts";
 import { RegistryError } from "../../src/errors.ts";
 import { chosenEngines } from "../support/database.ts";
 import { startOwnPostgres } from "../support/postgres.ts";
@@ -171,9 +171,9 @@ describe.if(chosen)("postgres", () => {
     }
     expect(heard).toEqual([]);
     await server.restart();
+    await until(() => db.hearsChanges, 5_000);
     expect(await db.tx((tx) => Promise.resolve(tx.sql`select 1 as n`))).toEqual([{ n: 1 }]);
     expect(await db.sql`select 1 as n`).toEqual([{ n: 1 }]);
-    await until(() => db.hearsChanges, 5_000);
     expect(heard).toEqual([undefined]);
     const other = await open(server.uri);
     await other.tx(async (tx) => tx.changed("again"));
@@ -310,8 +310,8 @@ describe.if(chosen)("sslmode", () => {
 describe("postgres addresses", () => {
   test("are read as SQLAlchemy reads them", () => {
     const read = (uri: string, args: PostgresConnectionArgs = {}) => {
-      const { host, port, user, password, database, sslmode } = parsePostgresAddress(uri, args);
-      return { host, port, user, password, database, sslmode };
+      const { hosts, user, password, database, sslmode } = parsePostgresAddress(uri, args);
+      return { ...hosts[0], user, password, database, sslmode };
     };
     expect(read("postgresql+psycopg2://quay:p%40ss/#?w@db.example:6432/quay?sslmode=require")).toEqual({
       host: "db.example",
@@ -334,11 +334,42 @@ describe("postgres addresses", () => {
     expect(read("postgresql://u:p@h")).toMatchObject({ database: "u", sslmode: "prefer" });
   });
 
+  test("name several hosts as libpq and SQLAlchemy write them", () => {
+    const hosts = (uri: string) => {
+      const address = parsePostgresAddress(uri);
+      return [describeAddress(address), address.targetSession];
+    };
+    const cases: [string, string, string][] = [
+      ["postgresql://u:p@a:1,b:2/d", "a:1,b:2/d", "read-write"],
+      ["postgresql://u:p@a,[::1]:2/d?target_session_attrs=primary", "a:5432,::1:2/d", "primary"],
+      ["postgresql://u:p@a,b/d?port=6000&target_session_attrs=any", "a:6000,b:6000/d", "any"],
+      ["postgresql://u:p@/d?host=a,b&port=1,2", "a:1,b:2/d", "read-write"],
+      ["postgresql://u:p@/d?host=a:1&host=b:2", "a:1,b:2/d", "read-write"],
+      ["postgresql://u:p@a/d", "a:5432/d", "any"],
+      ["postgresql://u:p@/d", "localhost:5432/d", "any"],
+    ];
+    for (const [uri, text, target] of cases) expect(hosts(uri)).toEqual([text, target]);
+  });
+
+  test("carry the limits on time, which libpq's options and 0 take away", () => {
+    const settings = (args: PostgresConnectionArgs) => parsePostgresAddress("postgresql://u:p@h/d", args).settings;
+    expect(settings({})).toEqual({
+      statement_timeout: "30000",
+      lock_timeout: "10000",
+      idle_in_transaction_session_timeout: "60000",
+    });
+    expect(
+      settings({ statement_timeout: 5000, lock_timeout: 0, options: "-c idle_in_transaction_session_timeout=9s" }),
+    ).toEqual({ statement_timeout: "5000", options: "-c idle_in_transaction_session_timeout=9s" });
+  });
+
   test("that are wrong are refused without their password", () => {
     const cases: [string, PostgresConnectionArgs, string][] = [
       ["postgresql://u:secret@h:99999/d", {}, "port 99999"],
       ["postgresql://u:secret%zz@h/d", {}, "starts no escape"],
-      ["postgresql://u:secret@a,b/d", {}, "several hosts"],
+      ["postgresql://u:secret@a,b,c/d?port=1,2", {}, "3 hosts and 2 ports"],
+      ["postgresql://u:secret@a,b/d?target_session_attrs=standby", {}, 'is "standby"'],
+      ["postgresql://u:secret@h/d", { statement_timeout: -1 }, "DB_CONNECTION_ARGS.statement_timeout"],
       ["postgresql://u:secret@h:port/d", {}, "not a PostgreSQL address"],
       ["postgresql://u:secret@h/d", { sslmode: "on" }, "must be one of disable, allow"],
       ["postgresql://u:secret@h/d", { max_connections: 0 }, "from 2 to 1000"],
