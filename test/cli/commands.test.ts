@@ -52,7 +52,7 @@ describe("the command line", () => {
     ["an address that is none", ["serve", "--listen", "here"], '"here" is no address to listen on'],
     ["a port that is none", ["serve", "--listen", ":70000"], '":70000" is no address to listen on'],
     ["no address", ["serve", "--listen", "off"], "berth serve: --listen cannot be off"],
-    ["several processes", ["serve", "--processes", "4"], "--processes above 1 is not in this build yet"],
+    ["no number of processes", ["serve", "--processes", "many"], "use a whole number from 1 to 256"],
     ["an unknown user command", ["user", "remove", "x"], "usage: berth user COMMAND"],
     ["a user command with too few words", ["user", "create"], "usage: berth user COMMAND"],
     ...["worker", "config", "backup", "restore", "gc", "scrub", "storage", "import"].map(

@@ -52,7 +52,7 @@ export async function runExports(app: RunApp, owner: string): Promise<number> {
 
 /** Removes some files whose link is over, and their rows. Gives how many. */
 export async function sweepExports(app: RunApp): Promise<number> {
-  const nowMs = app.clock.nowMs();
+  const { nowMs } = app.db.dialect;
   const rows = await app.db.sql<{
     id: string;
     file_id: string;
@@ -75,11 +75,12 @@ export async function sweepExports(app: RunApp): Promise<number> {
 }
 
 async function takeExport(app: RunApp, owner: string): Promise<TakenExport | undefined> {
-  const nowMs = app.clock.nowMs();
+  // Leases go by the database's clock, the one that all instances share.
+  const { nowMs } = app.db.dialect;
   const [row] = await app.db.tx(
     async (tx) =>
       await tx.sql<ExportRow>`/* export.take */
-      update log_export set lease_owner = ${owner}, lease_until_ms = ${nowMs + LEASE_MS},
+      update log_export set lease_owner = ${owner}, lease_until_ms = ${nowMs} + ${LEASE_MS},
         attempts_left = attempts_left - 1
       where id = (
         select id from log_export
@@ -99,15 +100,14 @@ async function make(app: RunApp, owner: string, item: TakenExport): Promise<void
     if (item.attemptsLeft < 0) throw new Error("every instance that tried was ended while it did");
     if (item.upload) await app.storage.driver(item.location).deleteUpload(item.upload.id, item.upload.state);
     const uploadId = crypto.randomUUID();
-    const note = (state: string | null) =>
-      app.db.tx((tx) => keep(tx, owner, item.id, app.clock.nowMs(), { id: uploadId, state }));
+    const note = (state: string | null) => app.db.tx((tx) => keep(tx, owner, item.id, { id: uploadId, state }));
     await note(null);
     await makeExportFile(app, item, uploadId, {
       onStarted: note,
       async keepAlive() {
         const nowMs = app.clock.nowMs();
         if (nowMs - keptMs < KEEP_MS) return;
-        await app.db.tx((tx) => keep(tx, owner, item.id, nowMs));
+        await app.db.tx((tx) => keep(tx, owner, item.id));
         keptMs = nowMs;
       },
     });
@@ -129,13 +129,13 @@ async function finishMaking(
   outcome: Outcome,
   reason: string | undefined,
 ): Promise<void> {
-  const nowMs = app.clock.nowMs();
+  const { nowMs } = app.db.dialect;
   const livesMs = outcome === "success" ? app.config.EXPORT_ACTION_LOGS_SECONDS * 1000 : FAILED_MS;
   await app.db.tx(async (tx) => {
     await tx.sql`/* export.made */
       update log_export
       set state = 'made', outcome = ${outcome}, reason = ${reason ?? null}, due_ms = ${nowMs}, upload_id = null, upload_state = null,
-          lease_owner = null, lease_until_ms = null, attempts_left = ${EXPORT_ATTEMPTS}, expires_ms = ${nowMs + livesMs}
+          lease_owner = null, lease_until_ms = null, attempts_left = ${EXPORT_ATTEMPTS}, expires_ms = ${nowMs} + ${livesMs}
       where id = ${item.id} and lease_owner = ${owner} and state = 'queued'`;
   });
 }
@@ -220,25 +220,19 @@ async function endTelling(
 /** Twice the pause with each try, from the worker's own period. */
 async function postpone(app: RunApp, owner: string, item: TakenExport, reason: string): Promise<void> {
   const tries = Math.max(0, EXPORT_ATTEMPTS - 1 - item.attemptsLeft);
-  const dueMs = app.clock.nowMs() + app.config.EXPORT_ACTION_LOGS_WORKER_POLL_PERIOD * 1000 * 2 ** tries;
+  const pauseMs = app.config.EXPORT_ACTION_LOGS_WORKER_POLL_PERIOD * 1000 * 2 ** tries;
   await app.db.tx(async (tx) => {
     await tx.sql`/* export.postpone */
-      update log_export set due_ms = ${dueMs}, reason = ${reason}, lease_owner = null, lease_until_ms = null
+      update log_export set due_ms = ${tx.dialect.nowMs} + ${pauseMs}, reason = ${reason}, lease_owner = null, lease_until_ms = null
       where id = ${item.id} and lease_owner = ${owner}`;
   });
 }
 
 /** Throws when the export has gone to another instance. */
-async function keep(
-  tx: Tx,
-  owner: string,
-  id: string,
-  nowMs: number,
-  upload?: { id: string; state: string | null },
-): Promise<void> {
+async function keep(tx: Tx, owner: string, id: string, upload?: { id: string; state: string | null }): Promise<void> {
   const noted = upload ? tx.sql`, upload_id = ${upload.id}, upload_state = ${upload.state}` : tx.sql``;
   const kept = await tx.sql`/* export.keep */
-    update log_export set lease_until_ms = ${nowMs + LEASE_MS} ${noted}
+    update log_export set lease_until_ms = ${tx.dialect.nowMs} + ${LEASE_MS} ${noted}
     where id = ${id} and lease_owner = ${owner} returning id`;
   if (kept.length === 0) throw new Error("another instance makes this export now");
 }

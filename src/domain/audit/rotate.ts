@@ -48,8 +48,9 @@ export async function rotateLogs(app: RotateApp, owner: string): Promise<number>
 
 /** The right to archive for some minutes, undefined when it is somebody else's or not time yet. */
 async function takeTurn(app: RotateApp, owner: string): Promise<Turn | undefined> {
-  const nowMs = app.clock.nowMs();
-  const dueMs = nowMs - app.config.ACTION_LOG_ROTATION_FREQUENCY * 1000;
+  // By the database's clock, the one that all instances share.
+  const { nowMs } = app.db.dialect;
+  const pauseMs = app.config.ACTION_LOG_ROTATION_FREQUENCY * 1000;
   const row = await app.db.tx(async (tx) => {
     const [taken] = await tx.sql<{
       upload_id: string | null;
@@ -59,9 +60,9 @@ async function takeTurn(app: RotateApp, owner: string): Promise<Turn | undefined
       archived_id: number | null;
       archived_id_max: number | null;
     }>`/* rotate.take */
-      update log_rotation set lease_owner = ${owner}, lease_until_ms = ${nowMs + LEASE_MS}
+      update log_rotation set lease_owner = ${owner}, lease_until_ms = ${nowMs} + ${LEASE_MS}
       where id = 1 and (lease_until_ms is null or lease_until_ms <= ${nowMs} or lease_owner = ${owner})
-        and (finished_ms is null or finished_ms <= ${dueMs})
+        and (finished_ms is null or finished_ms <= ${nowMs} - ${pauseMs})
       returning upload_id, upload_location, upload_state, archived_created_ms, archived_id, archived_id_max`;
     return taken;
   });
@@ -121,7 +122,7 @@ async function deleteArchived(
   archived: { createdMs: number; id: number; idMax: number },
 ): Promise<number> {
   return app.db.tx(async (tx) => {
-    await requireTurn(tx, owner, app.clock.nowMs());
+    await requireTurn(tx, owner);
     // An id above the last was written later with an earlier time, by an instance that was slow: it is in no file.
     const deleted = await tx.sql`/* rotate.delete */
       delete from action_log where id in (
@@ -141,15 +142,16 @@ async function deleteArchived(
 async function endTurn(app: RotateApp, owner: string): Promise<void> {
   await app.db.tx(async (tx) => {
     await tx.sql`/* rotate.end */
-      update log_rotation set finished_ms = ${app.clock.nowMs()}, lease_owner = null, lease_until_ms = null
+      update log_rotation set finished_ms = ${tx.dialect.nowMs}, lease_owner = null, lease_until_ms = null
       where id = 1 and lease_owner = ${owner}`;
   });
 }
 
 /** Throws when another instance has taken over, which has its own idea of what is archived. */
-async function requireTurn(tx: Tx, owner: string, nowMs: number): Promise<void> {
+async function requireTurn(tx: Tx, owner: string): Promise<void> {
   const kept = await tx.sql`/* rotate.keep */
-    update log_rotation set lease_until_ms = ${nowMs + LEASE_MS} where id = 1 and lease_owner = ${owner} returning id`;
+    update log_rotation set lease_until_ms = ${tx.dialect.nowMs} + ${LEASE_MS}
+    where id = 1 and lease_owner = ${owner} returning id`;
   if (kept.length === 0) throw new Error("another instance archives the action log now");
 }
 

@@ -41,9 +41,9 @@ export async function getRegistrySize(db: Db): Promise<RegistrySize> {
 
 /** Asks for a count. False when one is queued or under way already. */
 export async function requestRegistrySize(app: Pick<App, "db" | "clock">): Promise<boolean> {
-  const { text, count } = await read(app.db);
+  const { text, count, nowMs } = await read(app.db);
   if (count.current) return false;
-  return write(app, text, { ...count, current: { sumBytes: 0, movedMs: app.clock.nowMs() } });
+  return write(app, text, { ...count, current: { sumBytes: 0, movedMs: nowMs } });
 }
 
 type CountApp = Pick<App, "db" | "clock" | "state">;
@@ -55,12 +55,12 @@ type CountApp = Pick<App, "db" | "clock" | "state">;
 export async function countRegistrySize(app: CountApp, isOwn: boolean): Promise<void> {
   let mayTake = isOwn;
   while (!app.state.draining) {
-    const { text, count } = await read(app.db);
+    const { text, count, nowMs } = await read(app.db);
     const { current } = count;
     if (!current) return;
-    if (!mayTake && app.clock.nowMs() - current.movedMs < ABANDONED_MS) return;
+    if (!mayTake && nowMs - current.movedMs < ABANDONED_MS) return;
     mayTake = true;
-    if (!(await write(app, text, await nextPiece(app, count, current)))) return;
+    if (!(await write(app, text, await nextPiece(app, count, current, nowMs)))) return;
   }
 }
 
@@ -71,8 +71,12 @@ export function countRegistrySizeLater(app: CountApp & Pick<App, "log">): void {
   });
 }
 
-async function nextPiece(app: CountApp, count: Count, current: NonNullable<Count["current"]>): Promise<Count> {
-  const nowMs = app.clock.nowMs();
+async function nextPiece(
+  app: CountApp,
+  count: Count,
+  current: NonNullable<Count["current"]>,
+  nowMs: number,
+): Promise<Count> {
   const afterId = current.afterId ?? 0;
   const [row] = await app.db.sql<{ size: number; blobs: number; last: number | null }>`/* registry_size.piece */
     select cast(coalesce(sum(case when state = 'live' then size_bytes else 0 end), 0) as bigint) as size,
@@ -83,10 +87,14 @@ async function nextPiece(app: CountApp, count: Count, current: NonNullable<Count
   return { ...count, current: { afterId: toNumber(row?.last), sumBytes, movedMs: nowMs } };
 }
 
-async function read(db: Db): Promise<{ text: string | undefined; count: Count }> {
-  const [row] = await db.sql<{ value: string }>`/* registry_size.read */ select value from setting where key = ${KEY}`;
+/** The state, and what time it is for the database: instances must agree on how long ago a count moved. */
+async function read(db: Db): Promise<{ text: string | undefined; count: Count; nowMs: number }> {
+  const [row] = await db.sql<{ value: string | null; now_ms: number }>`/* registry_size.read */
+    select ${db.dialect.nowMs} as now_ms, (select value from setting where key = ${KEY}) as value`;
   // Written below and by nobody else.
-  return { text: row?.value, count: row ? (JSON.parse(row.value) as Count) : {} };
+  const text = row?.value ?? undefined;
+  const count = text === undefined ? {} : (JSON.parse(text) as Count);
+  return { text, count, nowMs: toNumber(row?.now_ms ?? 0) };
 }
 
 /** False when the state is another one by now. */

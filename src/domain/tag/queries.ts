@@ -41,10 +41,14 @@ export async function hadTag(db: Db, repositoryId: number, name: TagName): Promi
   return rows.length > 0;
 }
 
-/** Ends a lifetime. One that had expired already ended then. */
+/**
+ * Ends a lifetime. One that had expired already ended then, and none ends before it began: the instance that began it may
+ * have a clock ahead of ours.
+ */
 export async function endTag(tx: Tx, tag: CurrentTag, nowMs: number): Promise<void> {
+  const endMs = Math.max(tag.startMs, Math.min(nowMs, tag.expiresMs ?? nowMs));
   await tx.sql`/* tag.end */
-    update tag set end_ms = ${Math.min(nowMs, tag.expiresMs ?? nowMs)} where id = ${tag.id} and end_ms is null`;
+    update tag set end_ms = ${endMs} where id = ${tag.id} and end_ms is null`;
 }
 
 export interface NewTag {
@@ -58,12 +62,19 @@ export interface NewTag {
   immutabilityLifted: boolean;
 }
 
-/** Begins a lifetime. The caller has ended the one before. */
+/**
+ * Begins a lifetime. The caller has ended the one before; should its end lie ahead, by another instance's clock, the new one
+ * begins then, so that the newest is always the last.
+ */
 export async function insertTag(tx: Tx, tag: NewTag): Promise<CurrentTag> {
   const [row] = await tx.sql<TagRow>`/* tag.insert */
     insert into tag (repository_id, name, manifest_id, start_ms, expires_ms, reversion, immutable, immutability_lifted)
-    values (${tag.repositoryId}, ${tag.name}, ${tag.manifestId}, ${tag.startMs}, ${tag.expiresMs ?? null},
-            ${tag.reversion}, ${tag.immutable}, ${tag.immutabilityLifted})
+    select ${tag.repositoryId}, ${tag.name}, ${tag.manifestId},
+           case when last.end_ms > ${tag.startMs} then last.end_ms else ${tag.startMs} end, ${tag.expiresMs ?? null},
+           ${tag.reversion}, ${tag.immutable}, ${tag.immutabilityLifted}
+    from (select 1 as one) one left join (
+      select end_ms from tag where repository_id = ${tag.repositoryId} and name = ${tag.name}
+      order by start_ms desc limit 1) last on true
     returning id, manifest_id, start_ms, expires_ms, immutable, immutability_lifted`;
   if (!row) throw new Error("insert into tag returned no row");
   return decodeTag(row);

@@ -16,6 +16,8 @@ const ROTATE_AFTER_MS = 24 * 3600 * 1000;
 const VERIFY_AFTER_ROTATION_MS = 24 * 3600 * 1000;
 /** What a change to these keys by somebody else is called in `tx.changed`: a superuser deleted one. */
 export const TOKEN_KEYS = "token-keys";
+/** And what a new one is called: tokens that it signs are shown to the other instances at once. */
+const TOKEN_KEY_MADE = "token-key-made";
 /** How often an unknown key id may send us to the database: forged tokens must not cost a query each. */
 const RELOAD_PAUSE_MS = 1000;
 const KEYS_MAX = 20;
@@ -49,6 +51,7 @@ export class TokenKeys {
     this.#options = options;
     options.db.onChanged((keys) => {
       if (keys === undefined || keys.includes(TOKEN_KEYS)) this.#forget();
+      else if (keys.includes(TOKEN_KEY_MADE)) this.#reloadedMs = 0;
     });
   }
 
@@ -159,6 +162,7 @@ export class TokenKeys {
     const publicJwk = await exportJWK(pair.publicKey);
     const kid = await calculateJwkThumbprint(publicJwk);
     const rotateMs = nowMs + ROTATE_AFTER_MS;
+    tx.changed(TOKEN_KEY_MADE);
     await tx.sql`/* token.drop_old_keys */
       delete from service_key
       where service = ${service} and expires_ms <= ${nowMs} and private_encrypted is not null`;
