@@ -11,6 +11,7 @@ import {
   optionalSeconds,
   optionalText,
   requiredText,
+  seconds,
 } from "../fields.ts";
 
 export const SSL_MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const;
@@ -33,8 +34,16 @@ export const databaseKeys = {
     sslcompression: z.union([z.boolean(), z.literal([0, 1])], { error: "must be true, false, 0 or 1" }).optional(),
     threadlocals: optionalBool(),
     autorollback: optionalBool(),
+    // libpq's, which Quay's driver passes on; times in milliseconds, as PostgreSQL has them.
+    target_session_attrs: optionalText(),
+    options: optionalText(),
+    statement_timeout: optionalCount(),
+    lock_timeout: optionalCount(),
+    idle_in_transaction_session_timeout: optionalCount(),
   }).default({ threadlocals: true, autorollback: true }),
   DB_CONNECTION_POOLING: bool(true),
+  /** Berth's own: how long pulls go on from memory while nobody reaches the database. 0: they fail with everything else. */
+  DB_OUTAGE_PULL_SECONDS: seconds(60),
   DB_TRANSACTION_FACTORY: z.unknown().optional(),
   FEATURE_CLEAR_EXPIRED_RAC_ENTRIES: bool(false),
   FEATURE_REPOSITORY_ACTION_COUNTER: bool(true),

@@ -1,7 +1,7 @@
 /**
  * The caches on the pull path: repository facts, roles, accounts, manifests by reference and blobs by digest. All are
  * bounded, all are dropped by the writer at commit through `Database.onChanged`, and all are off while changes of other
- * instances may go unheard. A warm pull asks the database nothing.
+ * instances may go unheard. A warm pull asks the database nothing, and outlives it for a while.
  */
 
 import type { Config } from "../../config/schema.ts";
@@ -209,14 +209,38 @@ export class Lookup {
       onAnswer?.("hit");
       return cached.value;
     }
+    const kept = this.#keptThroughOutage(cache, key);
+    if (kept) return kept.value;
     onAnswer?.("miss");
     const before = this.#changes;
-    return load((value, onKept, weight = 1) => {
+    const keep = (value: T, onKept?: () => void, weight = 1): void => {
       // What changed while it was being read may be missing from it.
       if (before !== this.#changes) return;
       cache.set(key, { value, untilMs: clock.nowMs() + TTL_MS }, weight);
       onKept?.();
-    });
+    };
+    try {
+      return await load(keep);
+    } catch (error) {
+      // The first to ask after the database went away find it out.
+      const known = this.#keptThroughOutage(cache, key);
+      if (known) return known.value;
+      throw error;
+    }
+  }
+
+  /**
+   * What was good when the database was last heard, while nobody reaches it and for DB_OUTAGE_PULL_SECONDS at the most: a
+   * database that is away has taken no revocation.
+   */
+  #keptThroughOutage<T>(cache: Lru<string, Cached<T>>, key: string): Cached<T> | undefined {
+    const { db, config, clock, onAnswer } = this.#options;
+    const { silentForMs } = db;
+    if (silentForMs === undefined || silentForMs > config.DB_OUTAGE_PULL_SECONDS * 1000) return undefined;
+    const cached = cache.get(key);
+    if (!cached || cached.untilMs <= clock.nowMs() - silentForMs) return undefined;
+    onAnswer?.("hit");
+    return cached;
   }
 
   #generation(repositoryId: number): number {
