@@ -1,22 +1,21 @@
 /** Builds an App from a loaded config: the only place that picks implementations. Called by cli/ and workers. */
 
 import type { App } from "./app.ts";
+import { bootDatabase, bootLogger, bootStorage } from "./boot-parts.ts";
 import { createCaptchaVerifier } from "./clients/captcha.ts";
 import { IssuerKeys } from "./clients/issuer-keys.ts";
 import { createMailer, type Mailer } from "./clients/smtp.ts";
-import { isPostgres } from "./config/db-uri.ts";
-import type { Config, LoadedConfig } from "./config/load.ts";
-import type { Database } from "./db/db.ts";
+import type { LoadedConfig } from "./config/load.ts";
 import { migrate } from "./db/migrate.ts";
 import { migrations } from "./db/migrations.ts";
 import { requireUsable } from "./db/move/mark.ts";
-import { openDatabase } from "./db/open.ts";
 import { AuditBatch } from "./domain/audit/batch.ts";
 import { createDatabaseSink } from "./domain/audit/database-sink.ts";
 import { keepExemptNamespaces } from "./domain/audit/exempt.ts";
 import { createNameResolver } from "./domain/audit/resolve.ts";
 import { Lookup } from "./domain/lookup/lookup.ts";
 import { PullCounter } from "./domain/pullstats/pull-counter.ts";
+import { replicationFigures } from "./domain/replication/figures.ts";
 import { getOrMakeSetting } from "./domain/setting/setting.ts";
 import { TokenKeys } from "./domain/token/keys.ts";
 import { UploadHashes } from "./domain/upload/hashes.ts";
@@ -27,32 +26,15 @@ import { systemClock } from "./lib/clock.ts";
 import { randomText } from "./lib/random.ts";
 import { createSafeFetch } from "./lib/safe-fetch.ts";
 import { createSecretBox } from "./lib/secret-box.ts";
-import { createLogger, type Logger, type LogLevel } from "./observe/logger.ts";
+import type { Logger } from "./observe/logger.ts";
 import { createMetrics } from "./observe/metrics.ts";
-import { openDrivers } from "./storage/open.ts";
-import { type BlobStore, createBlobStore } from "./storage/placement.ts";
+import { registerReplicationFigures } from "./observe/replication-figures.ts";
+
+export { bootDatabase, bootLogger, bootStorage, logLevelOf } from "./boot-parts.ts";
 
 export interface BootedApp extends App {
   /** Writes what waits for the action log, flushes logs and closes the database. */
   close(): Promise<void>;
-}
-
-const LEVELS: Record<string, LogLevel> = {
-  DEBUG: "debug",
-  INFO: "info",
-  WARNING: "warn",
-  WARN: "warn",
-  ERROR: "error",
-};
-
-export function logLevelOf(config: Config): LogLevel {
-  return LEVELS[config.LOGGING_LEVEL.toUpperCase()] ?? "error";
-}
-
-/** `isShared` when other processes write into the same stream. */
-export function bootLogger(config: Config, { isShared = false } = {}): Logger {
-  const format = process.stderr.isTTY ? "text" : "json";
-  return createLogger({ clock: systemClock, level: logLevelOf(config), format, isShared });
 }
 
 /** Opens database and stores, brings the schema up to date and wires the rest. Throws when something cannot be reached. */
@@ -106,6 +88,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
       uploadHashes: new UploadHashes(),
       state: { draining: false },
     };
+    registerReplicationFigures(metrics.registry, replicationFigures(app));
     return {
       ...app,
       async close() {
@@ -123,25 +106,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
   }
 }
 
-/** Opens the database without touching its schema. */
-export function bootDatabase(config: Config, log: Logger): Promise<Database> {
-  const args = config.DB_CONNECTION_ARGS;
-  return openDatabase({ uri: config.DB_URI, ...(isPostgres(config.DB_URI) ? { connectionArgs: args } : {}), log });
-}
-
 /** A mailer for the config's server; it connects when there is something to send. `timeoutMs` bounds one mail. */
 export function bootMailer({ config, extraCaPaths }: LoadedConfig, log: Logger, timeoutMs?: number): Mailer {
   return createMailer({ config, extraCaPaths, log, ...(timeoutMs === undefined ? {} : { timeoutMs }) });
-}
-
-/** Opens every engine that DISTRIBUTED_STORAGE_CONFIG names. */
-export async function bootStorage({ config, extraCaPaths }: LoadedConfig, log: Logger): Promise<BlobStore> {
-  const context = { authorities: createAuthorities(extraCaPaths), clock: systemClock, log };
-  return createBlobStore(await openDrivers(config, context), {
-    preference: config.DISTRIBUTED_STORAGE_PREFERENCE,
-    // What lands elsewhere is brought to its place by replication, and by nothing else.
-    spare: config.FEATURE_STORAGE_REPLICATION ? config.DISTRIBUTED_STORAGE_DEFAULT_LOCATIONS : undefined,
-    checksAll: config.DISTRIBUTED_STORAGE_VALIDATE_ENDTOEND,
-    log,
-  });
 }

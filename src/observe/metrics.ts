@@ -54,6 +54,13 @@ export function createMetrics() {
     robotRows: sharedGauge("quay_robot_rows", "robot accounts in the database"),
     orgRows: sharedGauge("quay_org_rows", "organizations in the database"),
     repositoryRows: sharedGauge("quay_repository_rows", "repositories in the database"),
+    replicatedBlobs: counter("berth_replication_blobs_total", "blobs copied to a store by this instance", ["location"]),
+    replicatedBytes: counter("berth_replication_bytes_total", "bytes copied to a store by this instance", ["location"]),
+    replicationWrong: counter(
+      "berth_replication_wrong_total",
+      "blobs found missing or wrong in a store that should have them",
+      ["location"],
+    ),
     auditDropped: counter("berth_action_log_dropped_total", "action-log entries that were not kept", ["kind"]),
     dbQueries: counter("berth_db_queries_total", "database queries sent"),
     dbTransactions: counter("berth_db_transactions_total", "database transactions begun"),

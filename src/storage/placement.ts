@@ -34,7 +34,7 @@ export interface BlobStore {
   writable(): NamedStore;
   /** The driver of a location. Throws `unavailable` when the config does not name it any more. */
   driver(location: string): StorageDriver;
-  /** False while a location is known not to work; always true when it is the only one. */
+  /** False while a location is known not to work. */
   isUp(location: string): boolean;
   /** Takes note that a location failed in a way that its driver did not see, such as in the middle of a stream. */
   failed(location: string, error: unknown): void;
@@ -98,7 +98,7 @@ export function createBlobStore(opened: ReadonlyMap<string, StorageDriver>, opti
     : [preferred];
 
   function isUp(location: string): boolean {
-    return isOne || (healths.get(location)?.isUp ?? false);
+    return healths.get(location)?.isUp ?? false;
   }
 
   function nearestFirst(locations: readonly string[]): string[] {
@@ -162,8 +162,8 @@ export function createBlobStore(opened: ReadonlyMap<string, StorageDriver>, opti
       return undefined;
     },
     async check() {
-      if (!options.checksAll) return preferred.driver.check();
-      const results = await Promise.allSettled([...drivers.values()].map((each) => each.check()));
+      if (!options.checksAll) return healthOf(first).check();
+      const results = await Promise.allSettled([...healths.values()].map((each) => each.check()));
       const failed = results.find((result) => result.status === "rejected");
       if (failed) throw failed.reason;
     },

@@ -1,0 +1,60 @@
+/**
+ * Gauges of queues and stores, brought up to date when somebody scrapes: Quay's names for the queues, and for each store
+ * what it still lacks and whether it works. Where the figures come from is handed in.
+ */
+
+import { Gauge, type Registry } from "prom-client";
+
+export interface QueueFigures {
+  readonly queue: string;
+  readonly total: number;
+  readonly locked: number;
+}
+
+export interface StoreFigures {
+  readonly location: string;
+  readonly isUp: boolean;
+  /** Blobs that should be there and are not yet. */
+  readonly waiting: number;
+  /** How long the oldest of them has been waiting. */
+  readonly lagMs: number;
+}
+
+export interface ReplicationSource {
+  queues(): Promise<readonly QueueFigures[]>;
+  stores(): Promise<readonly StoreFigures[]>;
+}
+
+export function registerReplicationFigures(registry: Registry, source: ReplicationSource): void {
+  // What every process that shares the port sees alike is not summed.
+  const gauge = <L extends string>(name: string, help: string, label: L, read: () => Promise<[string, number][]>) =>
+    new Gauge({
+      name,
+      help,
+      labelNames: [label],
+      registers: [registry],
+      aggregator: "max",
+      async collect() {
+        this.reset();
+        for (const [value, amount] of await read()) this.set({ [label]: value } as Record<L, string>, amount);
+      },
+    });
+  const queue = (name: string, help: string, amount: (figures: QueueFigures) => number) =>
+    gauge(name, help, "queue_name", async () => (await source.queues()).map((each) => [each.queue, amount(each)]));
+  const store = (name: string, help: string, amount: (figures: StoreFigures) => number) =>
+    gauge(name, help, "location", async () => (await source.stores()).map((each) => [each.location, amount(each)]));
+  queue("quay_queue_items_available", "jobs in a queue", ({ total }) => total);
+  queue(
+    "quay_queue_items_available_unlocked",
+    "of these, not taken by a worker",
+    ({ total, locked }) => total - locked,
+  );
+  queue("quay_queue_items_locked", "of these, being worked on", ({ locked }) => locked);
+  store("berth_storage_up", "1 when the store can be used", ({ isUp }) => (isUp ? 1 : 0));
+  store("berth_replication_waiting", "blobs that a store still lacks", ({ waiting }) => waiting);
+  store(
+    "berth_replication_lag_seconds",
+    "for how long the oldest of them has been lacking",
+    ({ lagMs }) => lagMs / 1000,
+  );
+}
