@@ -4,16 +4,32 @@
  */
 
 import { randomUUID } from "node:crypto";
-import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  lchownSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { arch, platform } from "node:os";
 import { basename, dirname, join } from "node:path";
+import postgres from "postgres";
 import { freePort, type RunningProcess, runProcess, startProcess } from "./process.ts";
-import { makeTempDir } from "./temp-dir.ts";
+import { makeTempDir, type TempDir } from "./temp-dir.ts";
 import { requireTool } from "./tools.ts";
 
 export interface LocalPostgresOptions {
-  /** 15 takes Debian's, 18 the npm package; default: whichever is there, the newer first. */
+  /** 15 takes Debian's, 18 the npm package; default: TEST_POSTGRES_VERSION, else whichever is there, the newer first. */
   readonly version?: 15 | 18;
+  /** Settings of postgresql.conf beside ours, or in their place. */
+  readonly settings?: Readonly<Record<string, string | number>>;
+  /** Where the data lies instead of a folder of the server's own; made when absent, not removed. */
+  readonly dataDir?: string;
   /** Gives the server a certificate for `localhost`, signed by an authority of our own. */
   readonly tls?: boolean;
   /** Lines of pg_hba.conf without address and method, which say whom the server lets in; default: everyone. */
@@ -28,10 +44,17 @@ export interface LocalPostgres {
   pid(): number;
   /** PEM file of the authority that signed the server's certificate, when there is one. */
   readonly caFile: string | undefined;
+  readonly dataDir: string;
   /** Kills the server as a power cut would. */
   crash(): Promise<void>;
-  /** Starts it again on the same port and data. */
+  /** Ends it as the signal says (SIGINT: fast, SIGQUIT: at once, with recovery at the next start). */
+  shutDown(signal: "SIGINT" | "SIGQUIT"): Promise<void>;
+  /** Starts it again on the same port and data; ends it first when it runs. */
   restart(): Promise<void>;
+  /** A streaming copy of it, which follows until `promote`. */
+  makeStandby(
+    settings?: Readonly<Record<string, string | number>>,
+  ): Promise<LocalPostgres & { promote(): Promise<void> }>;
   stop(): Promise<void>;
 }
 
@@ -42,12 +65,12 @@ const isRoot = process.getuid?.() === 0;
 export async function startLocalPostgres(options: LocalPostgresOptions = {}): Promise<LocalPostgres> {
   const dir = makeTempDir("postgres");
   chmodSync(dir.path, 0o755);
-  const binDir = await findPrograms(options.version, dir.path);
-  const dataDir = join(dir.path, "data");
+  const binDir = await findPrograms(options.version ?? chosenVersion(), dir.path);
+  const dataDir = options.dataDir ?? join(dir.path, "data");
   const password = randomUUID();
   const passwordFile = join(dir.path, "password");
   writeFileSync(passwordFile, password);
-  mkdirSync(dataDir, { mode: 0o700 });
+  mkdirSync(dataDir, { mode: 0o700, recursive: true });
   own(dataDir);
   own(passwordFile);
   await runProcess({
@@ -59,11 +82,29 @@ export async function startLocalPostgres(options: LocalPostgresOptions = {}): Pr
     ],
   });
   const caFile = options.tls ? await makeCertificates(dir.path, dataDir) : undefined;
-  const admits = (options.admits ?? ["host all all"]).flatMap((line) =>
+  const admits = [...(options.admits ?? ["host all all"]), "host replication all"].flatMap((line) =>
     ["127.0.0.1/32", "::1/128"].map((net) => `${line} ${net} scram-sha-256\n`),
   );
   writeFileSync(join(dataDir, "pg_hba.conf"), admits.join(""));
+  const settings = {
+    ...(options.tls ? { ssl: "on", ssl_cert_file: "server.crt", ssl_key_file: "server.key" } : {}),
+    ...options.settings,
+  };
+  return serve({ dir, binDir, dataDir, password, caFile, settings });
+}
 
+interface Place {
+  readonly dir: TempDir;
+  readonly binDir: string;
+  readonly dataDir: string;
+  readonly password: string;
+  readonly caFile: string | undefined;
+  readonly settings: Readonly<Record<string, string | number>>;
+}
+
+/** Runs the server on data that is there. */
+async function serve(place: Place): Promise<LocalPostgres> {
+  const { dir, binDir, dataDir, password, caFile } = place;
   const port = await freePort();
   const start = async (): Promise<RunningProcess> => {
     const program = asServer(join(binDir, "postgres"));
@@ -77,24 +118,35 @@ export async function startLocalPostgres(options: LocalPostgresOptions = {}): Pr
       max_connections: 200,
       shared_buffers: "32MB",
       lc_messages: "C",
-      ...(options.tls ? { ssl: "on", ssl_cert_file: "server.crt", ssl_key_file: "server.key" } : {}),
+      ...place.settings,
     };
     const flags = Object.entries(settings).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
     const server = startProcess({ ...program, args: [...program.args, "-D", dataDir, ...flags], name: "postgres" });
-    await server.waitForLine(/database system is ready to accept connections/, 20_000);
+    await server.waitForLine(/database system is ready to accept (read-only )?connections/, 20_000);
     return server;
   };
   let server = await start();
   const janitor = startJanitor(dir.path, dataDir);
+  const uri = `postgresql://postgres:${password}@localhost:${port}/postgres`;
   return {
-    uri: `postgresql://postgres:${password}@localhost:${port}/postgres`,
+    uri,
     port,
     pid: () => server.pid,
     caFile,
+    dataDir,
     crash: () => server.kill(),
+    shutDown: async (signal) => {
+      if (!server.hasExited()) process.kill(server.pid, signal);
+      await server.exited;
+    },
     restart: async () => {
       await shutDown(server);
       server = await start();
+    },
+    makeStandby: async (settings) => {
+      const copy = await copyRunning(place, uri, port);
+      const standby = await serve({ ...place, ...copy, settings: { ...place.settings, ...settings } });
+      return { ...standby, promote: () => promote(standby.uri) };
     },
     stop: async () => {
       await shutDown(server);
@@ -102,6 +154,51 @@ export async function startLocalPostgres(options: LocalPostgresOptions = {}): Pr
       janitor.kill("SIGKILL");
     },
   };
+}
+
+/** Copies a running server's data as a base backup that streams what follows. Source: PostgreSQL manual, section 26.3.3. */
+async function copyRunning(place: Place, uri: string, port: number): Promise<{ dir: TempDir; dataDir: string }> {
+  const dir = makeTempDir("postgres");
+  chmodSync(dir.path, 0o755);
+  const dataDir = join(dir.path, "data");
+  const client = postgres(uri, { max: 1, onnotice: () => undefined, idle_timeout: 0 });
+  try {
+    await client`select pg_backup_start('standby', true)`;
+    cpSync(place.dataDir, dataDir, {
+      recursive: true,
+      verbatimSymlinks: true,
+      filter: (path) => !/\/(postmaster\.(pid|opts)|pgsql_tmp.*)$/.test(path),
+    });
+    const [label] = await client`select labelfile from pg_backup_stop(false)`;
+    writeFileSync(join(dataDir, "backup_label"), String(label?.labelfile));
+  } finally {
+    await client.end({ timeout: 5 });
+  }
+  writeFileSync(join(dataDir, "standby.signal"), "");
+  const connection = `host=127.0.0.1 port=${port} user=postgres password=${place.password} application_name=standby`;
+  writeFileSync(join(dataDir, "postgresql.auto.conf"), `primary_conninfo = '${connection}'\n`);
+  chmodSync(dataDir, 0o700);
+  ownTree(dataDir);
+  return { dir, dataDir };
+}
+
+/** Makes a standby a primary; resolves when it takes writes. */
+async function promote(uri: string): Promise<void> {
+  const client = postgres(uri, { max: 1, onnotice: () => undefined });
+  try {
+    await client`select pg_promote(true, 60)`;
+  } finally {
+    await client.end({ timeout: 5 });
+  }
+}
+
+/** The version that this run's tests are to meet, undefined for any. */
+function chosenVersion(): 15 | 18 | undefined {
+  const text = process.env.TEST_POSTGRES_VERSION;
+  if (!text) return undefined;
+  if (text === "15") return 15;
+  if (text === "18") return 18;
+  throw new Error(`TEST_POSTGRES_VERSION is "${text}"; it must be 15 or 18`);
 }
 
 /** SIGINT ends sessions; SIGTERM, which `stop` sends, would wait for them. */
@@ -141,6 +238,14 @@ function asServer(program: string): { command: string; args: string[]; env: Reco
 
 function own(path: string): void {
   if (isRoot) chownSync(path, nobody, nobody);
+}
+
+function ownTree(path: string): void {
+  if (!isRoot) return;
+  own(path);
+  for (const entry of readdirSync(path, { recursive: true, withFileTypes: true })) {
+    lchownSync(join(entry.parentPath, entry.name), nobody, nobody);
+  }
 }
 
 /** The folder with initdb and postgres. Throws with the commands that install one. */
