@@ -14,6 +14,16 @@ test("every test file is in a part, and the black-box suites run on both databas
   expect(parts.find(({ name }) => name === "registry (postgres)")?.env).toMatchObject({ TEST_DB: "postgres" });
 });
 
+test("the oldest and the newest PostgreSQL are both met", () => {
+  const parts = allParts({ postgresUri: "new", olderPostgresUri: "old" });
+  const uriOf = (name: string) => parts.find((part) => part.name === name)?.env?.TEST_POSTGRES_URI;
+  expect(uriOf("database layer")).toBe("new");
+  expect(uriOf("database layer (postgres 15)")).toBe("old");
+  expect(uriOf("db (postgres 15)")).toBe("old");
+  expect(uriOf("api (postgres)")).toBe("old");
+  expect(uriOf("registry (postgres)")).toBe("new");
+});
+
 test("no two parts have one name", () => {
   const names = allParts().map(({ name }) => name);
   expect(new Set(names).size).toBe(names.length);

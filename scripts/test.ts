@@ -22,9 +22,12 @@ import {
 type Database = "sqlite" | "postgres" | "both";
 
 /** Folders whose tests do not meet the metadata database, or bring it themselves. Every other runs on both. */
-const WITHOUT_DATABASE: ReadonlySet<string> = new Set(["bench", "binary", "readme", "storage", "support"]);
-/** These take both engines in one run. */
+const WITHOUT_DATABASE: ReadonlySet<string> = new Set(["bench", "binary", "faults", "readme", "storage", "support"]);
+/** These take both engines in one run, and the older PostgreSQL in another. */
 const CHOOSES_DATABASES: ReadonlySet<string> = new Set(["db"]);
+/** The oldest and the newest PostgreSQL that we promise; what names no version here is tested on the newest. */
+const POSTGRES_VERSIONS = [15, 18] as const;
+const ON_OLDER_POSTGRES: ReadonlySet<string> = new Set(["api", "cli"]);
 /** These use programs that only Go brings, whose first build takes minutes: they run when the others are done. */
 const WITH_GO: ReadonlySet<string> = new Set(["clients", "conformance"]);
 /** Longest first, so that none of them is left over at the end; folders that are not named here come before these. */
@@ -37,6 +40,8 @@ const PART_TIMEOUT_SECONDS = 15 * 60;
 export interface Ground {
   /** A server that all parts share; without one each starts its own. */
   readonly postgresUri?: string | undefined;
+  /** The same of the older version. */
+  readonly olderPostgresUri?: string | undefined;
   /** The single binary, as it is released. */
   readonly binary?: string;
 }
@@ -45,18 +50,24 @@ export interface Ground {
 export function allParts(ground: Ground = {}): Part[] {
   const folders = [...new Set(testFilesIn("test").map((file) => file.split("/")[1] ?? ""))];
   folders.sort((a, b) => ORDER.indexOf(a) - ORDER.indexOf(b));
-  return [...okParts(), databaseLayer(ground), ...folders.flatMap((folder) => folderParts(folder, ground))];
+  const layer = databaseLayer("database layer", "src/db", ground);
+  return [...okParts(), ...layer, ...folders.flatMap((folder) => folderParts(folder, ground))];
 }
 
-/** The database layer's own tests choose both engines at once. */
-function databaseLayer(ground: Ground): Part {
-  return {
-    name: "database layer",
-    command: testCommand(testFilesIn("src/db")),
-    env: { TEST_POSTGRES_URI: ground.postgresUri, TEST_DB: "both" },
-    isTest: true,
-    timeoutSeconds: PART_TIMEOUT_SECONDS,
-  };
+/** Tests that choose their engines themselves, once more on the older PostgreSQL. */
+function databaseLayer(name: string, folder: string, ground: Ground): Part[] {
+  const part = { command: testCommand(testFilesIn(folder)), isTest: true, timeoutSeconds: PART_TIMEOUT_SECONDS };
+  const [older, newer] = POSTGRES_VERSIONS;
+  return [
+    { ...part, name, env: { ...postgresOf(newer, ground), TEST_DB: "both" } },
+    { ...part, name: `${name} (postgres ${older})`, env: { ...postgresOf(older, ground), TEST_DB: "postgres" } },
+  ];
+}
+
+/** The shared server of a version, and the version of those that tests start for themselves. */
+function postgresOf(version: (typeof POSTGRES_VERSIONS)[number], ground: Ground): Record<string, string | undefined> {
+  const uri = version === POSTGRES_VERSIONS[0] ? ground.olderPostgresUri : ground.postgresUri;
+  return { TEST_POSTGRES_URI: uri, TEST_POSTGRES_VERSION: String(version) };
 }
 
 /** On SQLite the server runs from the sources, on PostgreSQL it is the single binary: both are held to every test. */
@@ -65,14 +76,14 @@ function folderParts(folder: string, ground: Ground): Part[] {
     name,
     command: testCommand(testFilesIn(`test/${folder}`)),
     env: {
-      TEST_POSTGRES_URI: ground.postgresUri,
+      ...postgresOf(POSTGRES_VERSIONS[ON_OLDER_POSTGRES.has(folder) ? 0 : 1], ground),
       TEST_DB: database,
       ...(database === "postgres" ? { TEST_BERTH_BINARY: ground.binary } : {}),
     },
     isTest: true,
     timeoutSeconds: PART_TIMEOUT_SECONDS,
   });
-  if (CHOOSES_DATABASES.has(folder)) return [part(folder, "both")];
+  if (CHOOSES_DATABASES.has(folder)) return databaseLayer(folder, `test/${folder}`, ground);
   if (WITHOUT_DATABASE.has(folder)) return [part(folder, "sqlite")];
   return (["sqlite", "postgres"] as const).map((database) => part(`${folder} (${database})`, database));
 }
@@ -106,11 +117,17 @@ async function main(names: readonly string[]): Promise<number> {
   const isGoNeeded = choose(allParts(), names).some(needsGo);
   await setUp("packages");
   const goIsThere = isGoNeeded ? setUp("go") : undefined;
-  // One server for all parts; tests that crash or reconfigure theirs start their own.
+  // One server of each version for all parts; tests that crash or reconfigure theirs start their own.
   const given = process.env.TEST_POSTGRES_URI;
-  const postgres = given ? undefined : await startOwnPostgres();
+  const [older, newer] = given
+    ? []
+    : await Promise.all(POSTGRES_VERSIONS.map((version) => startOwnPostgres({ version })));
   try {
-    const ground = { binary: await buildBinary(), postgresUri: given ?? postgres?.uri };
+    const ground = {
+      binary: await buildBinary(),
+      postgresUri: given ?? newer?.uri,
+      olderPostgresUri: given ?? older?.uri,
+    };
     const parts = choose(allParts(ground), names);
     const report = (outcome: Outcome) => console.log(describeOutcome(outcome));
     const outcomes = await runParts(
@@ -126,7 +143,7 @@ async function main(names: readonly string[]): Promise<number> {
     console.log(closingLine(outcomes));
     return outcomes.some(({ failed }) => failed > 0) ? 1 : 0;
   } finally {
-    await postgres?.stop();
+    await Promise.all([older?.stop(), newer?.stop()]);
   }
 }
 

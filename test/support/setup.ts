@@ -11,7 +11,7 @@ const programs = [
   ...["buildah", "podman", "skopeo", "docker-registry"],
   ...["swift-account-server", "swift-container-server", "swift-object-server", "swift-proxy-server"],
   ...["keystone-manage", "memcached", "swift-ring-builder"],
-  ...["curl", "ip", "ldd", "mount", "openssl", "setpriv", "strace", "unshare"],
+  ...["curl", "ip", "ldd", "mount", "nft", "openssl", "postgres", "setpriv", "strace", "unshare"],
 ];
 /** Quick to build first, so that their tests need not wait for the large ones. */
 const goPrograms: readonly GoTool[] = ["conformance", "crane", "regctl", "oras", "helm", "cosign"];

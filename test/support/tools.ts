@@ -10,7 +10,10 @@ const debianPackages: Record<string, string> = {
   ip: "iproute2",
   "keystone-manage": "python3-keystone",
   ldd: "libc-bin",
+  nft: "nftables",
   nginx: "nginx-light",
+  // The oldest that we promise; the newest comes with npm.
+  postgres: "postgresql-15",
   psql: "postgresql-client",
   setpriv: "util-linux",
   "swift-account-server": "swift-account",
@@ -22,7 +25,7 @@ const debianPackages: Record<string, string> = {
 };
 
 /** Debian keeps daemons here, and a user's PATH may leave it out. */
-const daemonDirs = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+const daemonDirs = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/postgresql/15/bin"];
 
 /** Path of a program, undefined when it is not installed. `TEST_NAME` (as in TEST_PODMAN) names another one. */
 export function findTool(name: string): string | undefined {
