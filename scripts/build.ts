@@ -18,7 +18,9 @@ export type Target = (typeof targets)[number];
 export async function buildBinary(outfile = defaultOutfile, target?: Target): Promise<string> {
   mkdirSync(dirname(outfile), { recursive: true });
   const result = await Bun.build({
-    entrypoints: [join(rootDir, "src", "main.ts")],
+    // Workers are found inside by the path that they have below src.
+    entrypoints: [join(rootDir, "src", "main.ts"), join(rootDir, "src", "workers", "entry.ts")],
+    root: join(rootDir, "src"),
     compile: {
       outfile,
       ...(target === undefined ? {} : { target }),

@@ -38,7 +38,10 @@ export function bootDatabase(config: Config, log: Logger): Promise<Database> {
 }
 
 /** Opens every engine that DISTRIBUTED_STORAGE_CONFIG names. */
-export async function bootStorage({ config, extraCaPaths }: LoadedConfig, log: Logger): Promise<BlobStore> {
+export async function bootStorage(
+  { config, extraCaPaths }: Pick<LoadedConfig, "config" | "extraCaPaths">,
+  log: Logger,
+): Promise<BlobStore> {
   const context = { authorities: createAuthorities(extraCaPaths), clock: systemClock, log };
   return createBlobStore(await openDrivers(config, context), {
     preference: config.DISTRIBUTED_STORAGE_PREFERENCE,

@@ -10,6 +10,8 @@ export const SEAT_VARIABLE = "BERTH_PROCESS";
 
 /** Where a child listens: the first one takes what the command line says, and the others its ports. */
 export interface Seat {
+  /** One of the processes does what the machine needs done once: copies between stores. */
+  readonly leads?: boolean;
   readonly ports?: { readonly http: number; readonly metrics: number | undefined };
 }
 

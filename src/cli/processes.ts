@@ -83,12 +83,12 @@ class Parent {
   /** The first alone, because it brings the schema up to date and picks the ports. Gives an exit code when it fails. */
   async #startAll(): Promise<number | undefined> {
     const [first, ...others] = this.#slots as [Slot, ...Slot[]];
-    first.child = this.#start();
+    first.child = this.#start(first);
     const listening = await this.#begun(first.child);
     if (!listening) return this.#codeOf(first.child);
     this.#log = parentLogger(listening.level);
     this.#seat = { ports: listening.ports };
-    for (const slot of others) slot.child = this.#start();
+    for (const slot of others) slot.child = this.#start(slot);
     for (const { child } of others) {
       if (child && !(await this.#begun(child))) return this.#codeOf(child);
     }
@@ -110,12 +110,13 @@ class Parent {
     return (await child.process.exited) || EXIT.failed;
   }
 
-  #start(): Child {
+  #start(slot: Slot): Child {
     const [program = "", ...args] = ownCommand();
+    const seat: Seat = { ...this.#seat, leads: slot === this.#slots[0] };
     const { promise, resolve } = Promise.withResolvers<Extract<FromChild, { kind: "listening" }> | undefined>();
     const child: Child = {
       process: Bun.spawn([program, ...args], {
-        env: { ...this.#invocation.env, [SEAT_VARIABLE]: JSON.stringify(this.#seat) },
+        env: { ...this.#invocation.env, [SEAT_VARIABLE]: JSON.stringify(seat) },
         stdio: ["ignore", "inherit", "inherit"],
         serialization: "json",
         ipc: (message: FromChild) => {
@@ -152,7 +153,7 @@ class Parent {
       this.#log.warn("a process ended by itself and is started again", { pid: child.process.pid, code, afterMs });
       await Bun.sleep(afterMs);
       if (this.#isStopping || slot.child !== child) return;
-      slot.child = this.#start();
+      slot.child = this.#start(slot);
       this.#keepFilled(slot);
     });
   }
@@ -175,7 +176,7 @@ class Parent {
 
   async #replace(slot: Slot): Promise<boolean> {
     const predecessor = slot.child;
-    const successor = this.#start();
+    const successor = this.#start(slot);
     if (!(await this.#begun(successor))) {
       if (!this.#isStopping) this.#log.error("the new process did not start; the others stay as they are");
       return false;

@@ -15,6 +15,7 @@ import { createHttp, type Listener, listen } from "../http/server.ts";
 import { VERSION } from "../version.ts";
 import { startMaintenance } from "../workers/maintenance.ts";
 import { restWhileMoved } from "../workers/rest-while-moved.ts";
+import { spawnReplication } from "../workers/spawn.ts";
 import { EXIT, type Invocation } from "./invocation.ts";
 import { type ListenAddress, mainAddress, metricsAddressOf } from "./listen-address.ts";
 import { dataDirOf, loadFor } from "./load.ts";
@@ -93,7 +94,7 @@ export async function serve(invocation: Invocation): Promise<number> {
     sibling?.close();
     throw error;
   }
-  const stopMaintenance = restWhileMoved(app, () => startMaintenance(app));
+  const stopWork = restWhileMoved(app, () => startWork(app, loaded, sibling));
   const ending = await Promise.race([
     signalled.then(whole),
     asked.then((reason) => askedToStop(reason, sibling)),
@@ -105,12 +106,22 @@ export async function serve(invocation: Invocation): Promise<number> {
   if (ending.isWhole) app.state.draining = true;
   // One that leaves its port to others stays healthy: a balancer sees all of them at one address.
   for (const listener of listeners) ending.isWhole ? listener.finish() : listener.leave();
-  await Promise.all([stopMaintenance(), isPolled || !ending.isWhole ? Bun.sleep(GRACE_MS) : undefined]);
+  await Promise.all([stopWork(), isPolled || !ending.isWhole ? Bun.sleep(GRACE_MS) : undefined]);
   app.state.draining = true;
   await drain(listeners, log);
   await app.close();
   sibling?.close();
   return EXIT.ok;
+}
+
+/** The background work of this process; of several, the first copies between stores for all. */
+function startWork(app: BootedApp, loaded: LoadedConfig, sibling: Sibling | undefined): () => Promise<void> {
+  const stops = [startMaintenance(app)];
+  const copies = app.config.FEATURE_STORAGE_REPLICATION && app.storage.locations.length > 1;
+  if (copies && sibling?.seat.leads !== false) stops.push(spawnReplication(app, loaded, sibling !== undefined));
+  return async () => {
+    await Promise.all(stops.map((stop) => stop()));
+  };
 }
 
 function whole(reason: string): Ending {
