@@ -4,6 +4,7 @@
  */
 
 import { realpathSync, statSync } from "node:fs";
+import { resolve } from "node:path";
 import { bootLogger } from "../boot.ts";
 import { formatDatabaseUri, isPostgres, parseDatabaseUri } from "../config/db-uri.ts";
 import type { Config } from "../config/load.ts";
@@ -138,10 +139,12 @@ function fileOf(uri: string): string | undefined {
   return statSync(path, { throwIfNoEntry: false }) === undefined ? undefined : realpathSync(path);
 }
 
-/** Without password and parameters, which may hold one. */
+/** Without password and parameters, which may hold one. A file's path is absolute: a config counts from its own folder. */
 function shownUri(uri: string): string {
   const parsed = parseDatabaseUri(uri);
-  return parsed ? formatDatabaseUri({ ...parsed, password: undefined, query: "" }) : "(an address of another form)";
+  if (!parsed) return "(an address of another form)";
+  const database = parsed.scheme === "sqlite" ? resolve(parsed.database) : parsed.database;
+  return formatDatabaseUri({ ...parsed, database, password: undefined, query: "" });
 }
 
 function progress(): (progress: MoveProgress) => void {
