@@ -49,6 +49,16 @@ const COMMANDS: Record<string, Command> = {
     options: { email: { type: "string" }, role: { type: "string" }, "password-stdin": { type: "boolean" } },
     run: async (invocation) => (await import("./user.ts")).userCommand(invocation),
   },
+  storage: {
+    summary: "show, fill, copy and forget stores",
+    options: { from: { type: "string" }, to: { type: "string" }, yes: { type: "boolean" } },
+    run: async (invocation) => (await import("./storage.ts")).storageCommand(invocation),
+  },
+  worker: {
+    summary: "background work alone, without a registry beside it",
+    options: { "metrics-listen": { type: "string" } },
+    run: async (invocation) => (await import("./worker.ts")).worker(invocation),
+  },
   version: {
     summary: "print the version",
     options: {},
@@ -57,7 +67,7 @@ const COMMANDS: Record<string, Command> = {
 };
 
 /** Commands of the finished product that later issues bring. */
-const LATER = ["worker", "config", "backup", "restore", "gc", "scrub", "storage", "import"];
+const LATER = ["config", "backup", "restore", "gc", "scrub", "import"];
 
 /** The parent of several processes needs next to nothing of what they load. */
 async function serve(invocation: Invocation): Promise<number> {

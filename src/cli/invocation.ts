@@ -1,7 +1,7 @@
 /** What a command gets from the command line and what it gives back: shared by every file in cli/. */
 
 /** As in sysexits.h, so that service managers can tell a wrong config from a crash. */
-export const EXIT = { ok: 0, failed: 1, usage: 64, unavailable: 69, config: 78 } as const;
+export const EXIT = { ok: 0, failed: 1, usage: 64, unavailable: 69, config: 78, interrupted: 130 } as const;
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

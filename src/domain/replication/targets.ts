@@ -34,12 +34,17 @@ export async function queueReplication(
   for (const target of targets) if (!held.has(target)) await queueCopy(tx, blobId, target);
 }
 
+/** What names the copy of a blob to a store in the queue. */
+export function copyKey(blobId: number, location: string): string {
+  return `${location}/${blobId}`;
+}
+
 /** Queues the copy of one blob to one store, unless it waits already. */
 export function queueCopy(tx: Tx, blobId: number, location: string): Promise<void> {
   return enqueue(tx, {
     queue: REPLICATION_QUEUE,
     lane: location,
-    dedupeKey: `${location}/${blobId}`,
+    dedupeKey: copyKey(blobId, location),
     payload: { blobId },
   });
 }
