@@ -258,6 +258,34 @@ describe("on PostgreSQL", () => {
     expect((await to.sql`select 1 from setting`).length).toBe(6);
   });
 
+  test("a source that somebody holds is asked for its locks again", async () => {
+    const [{ db: from }, { db: to }] = [await make("postgres"), await make("sqlite", "empty")];
+    let release = () => {};
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let held: Promise<void> | undefined;
+    const steps: string[] = [];
+    await moveDatabase({
+      from,
+      to,
+      fromName: "a",
+      toName: "b",
+      onStep: (text) => {
+        steps.push(text);
+        if (text.includes("trying again")) release();
+      },
+      onProgress: () => {
+        held ??= from.tx(async (tx) => {
+          await tx.sql`update repository set name = name`;
+          await released;
+        });
+      },
+    });
+    await held;
+    expect(steps).toContain("the source is busy; trying again to lock it");
+  });
+
   test("a writer that waits for the locks is refused when it gets them", async () => {
     const [{ db: from }, { db: to }] = [await make("postgres"), await make("sqlite", "empty")];
     let writing: Promise<unknown> | undefined;

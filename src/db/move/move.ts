@@ -5,6 +5,7 @@
  */
 
 import { randomUUID } from "node:crypto";
+import { RegistryError } from "../../errors.ts";
 import type { Database, Db, Tx } from "../db.ts";
 import { schemaVersion } from "../migrate.ts";
 import { migrations } from "../migrations.ts";
@@ -13,7 +14,7 @@ import { describeMoved, findMark, lockMark, putMark } from "./mark.ts";
 import { type PassResult, passTable } from "./pass.ts";
 import { countRows, quote } from "./rows.ts";
 import { readTables, requireSameTables, type Table } from "./schema.ts";
-import { analyze, type Claim, claimTarget, continueIds, finishTarget, requireClaim } from "./target.ts";
+import { analyze, type Claim, claimTarget, continueIds, finishTarget, requireClaim, WHOLE_TABLES } from "./target.ts";
 
 /** A pass that changes no more rows than this leaves little for the last one. */
 const LITTLE_ROWS = 500;
@@ -200,10 +201,9 @@ async function moveLast(input: MoveInput, claim: Claim, tables: readonly Table[]
         await putMark(tx, { state: "moved", id: claim.id, to: input.toName, atMs: Date.now() });
         await closeForChanges(tx, tables);
         return { tables: moved, closedMs: performance.now() - startMs };
-      });
+      }, WHOLE_TABLES);
     } catch (error) {
-      const code = error instanceof Error && "code" in error ? error.code : undefined;
-      if (code !== NO_LOCK) throw error;
+      if (!isUnlocked(error)) throw error;
       if (attempt >= LOCK_TRIES) {
         throw new Error(
           `The source could not be locked ${LOCK_TRIES} times for ${LOCK_TIMEOUT_MS} ms each: a long transaction holds it. Run this again when it is over; the copy so far is kept.`,
@@ -216,10 +216,15 @@ async function moveLast(input: MoveInput, claim: Claim, tables: readonly Table[]
   }
 }
 
+function isUnlocked(error: unknown): boolean {
+  const cause = error instanceof RegistryError ? error.cause : error;
+  return cause instanceof Error && "code" in cause && cause.code === NO_LOCK;
+}
+
 /** SQLite's transaction has the write lock already. Readers go on on both. */
 async function lockTables(tx: Tx, tables: readonly Table[]): Promise<void> {
   if (tx.engine === "sqlite") return;
-  await tx.script(`set local lock_timeout = ${LOCK_TIMEOUT_MS}; set local statement_timeout = 0`);
+  await tx.script(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`);
   await tx.script(`lock table ${tables.map(({ name }) => quote(name)).join(", ")} in share row exclusive mode`);
 }
 

@@ -4,7 +4,7 @@
  * source at the end breaks none.
  */
 
-import type { Database, Db, Tx } from "../db.ts";
+import type { Database, Db, Tx, TxOptions } from "../db.ts";
 import { toNumber } from "../decode.ts";
 import { migrate, schemaVersion } from "../migrate.ts";
 import { migrations } from "../migrations.ts";
@@ -15,8 +15,8 @@ import { listTableNames, readTables, type Table } from "./schema.ts";
 /** Tables in which a migration leaves a row of its own. */
 const SEEDED: ReadonlySet<string> = new Set(["log_rotation"]);
 
-/** These read whole tables, for which a limit on statements was not meant. */
-const UNHURRIED = "set local statement_timeout = 0";
+/** For transactions that read whole tables, for which limits on time were not meant. */
+export const WHOLE_TABLES: TxOptions = { timeLimits: false };
 
 export interface Claim {
   /** The source's id. */
@@ -99,7 +99,7 @@ export async function finishTarget(db: Database, claim: Claim): Promise<void> {
   });
   if (db.engine === "postgres") {
     for (const { table, name } of await listForeignKeys(db, false)) {
-      await db.tx((tx) => tx.script(`${UNHURRIED}; alter table ${quote(table)} validate constraint ${quote(name)}`));
+      await db.tx((tx) => tx.script(`alter table ${quote(table)} validate constraint ${quote(name)}`), WHOLE_TABLES);
     }
     await analyze(db);
   } else {
@@ -113,7 +113,7 @@ export async function finishTarget(db: Database, claim: Claim): Promise<void> {
 
 /** A table that was filled a moment ago has no statistics, and PostgreSQL would plan for an empty one. */
 export async function analyze(db: Database): Promise<void> {
-  if (db.engine === "postgres") await db.tx((tx) => tx.script(`${UNHURRIED}; analyze`));
+  if (db.engine === "postgres") await db.tx((tx) => tx.script("analyze"), WHOLE_TABLES);
 }
 
 async function requireEmpty(db: Db): Promise<void> {
