@@ -39,7 +39,8 @@ export interface PostgresConnectionArgs {
 export const timeLimits = {
   statement_timeout: 30_000,
   lock_timeout: 10_000,
-  idle_in_transaction_session_timeout: 60_000,
+  // No request waits for anything but the database inside a transaction; a server whose client was cut off holds its locks so long.
+  idle_in_transaction_session_timeout: 20_000,
 } as const;
 export type TimeLimit = keyof typeof timeLimits;
 

@@ -15,6 +15,8 @@ export interface LoadOptions {
   readonly random: Random;
   /** Content that several clients push at the same time. */
   readonly shared: readonly Content[];
+  /** The database may have lost its last moments: how far an upload got is not promised beyond that, only what it ends in. */
+  readonly mayForgetUploads?: boolean;
 }
 
 const TAGS = 12;
@@ -149,6 +151,12 @@ async function resumeUpload(options: LoadOptions, upload: OpenUpload): Promise<v
   const { response } = await options.client.send(upload.location);
   const offset = Number(/^0-(\d+)$/.exec(response.headers.get("range") ?? "")?.[1] ?? -1) + 1;
   const acknowledged = upload.acknowledgedBytes;
+  if (options.mayForgetUploads && (response.status === 404 || offset < acknowledged)) {
+    // As a client does that asks where it stands: from there, or anew.
+    if (response.status === 404) options.ledger.uploads.delete(upload);
+    else upload.acknowledgedBytes = upload.inFlightBytes = offset > 1 ? offset : 0;
+    return response.status === 404 ? undefined : void (await sendRest(options, upload, false));
+  }
   // An empty session and one of a single byte are both "0-0" on the wire.
   const possible = [acknowledged, upload.inFlightBytes].map((bytes) => Math.max(bytes, 1));
   if (response.status !== 204 || !possible.includes(offset)) {

@@ -356,7 +356,7 @@ describe("postgres addresses", () => {
     expect(settings({})).toEqual({
       statement_timeout: "30000",
       lock_timeout: "10000",
-      idle_in_transaction_session_timeout: "60000",
+      idle_in_transaction_session_timeout: "20000",
     });
     expect(
       settings({ statement_timeout: 5000, lock_timeout: 0, options: "-c idle_in_transaction_session_timeout=9s" }),

@@ -1,0 +1,87 @@
+/**
+ * The HTTP of the fault runs: one request at a time, every answer counted and judged. An answer that says "not now" must say
+ * when to come back, a fault of the server's own is never one, and nobody is kept waiting beyond a bound.
+ */
+import { type Call, ConnectionLost, CrashClient } from "../crash/client.ts";
+
+/** Longest that a request may take, whatever is broken: pool, statement and retries together stay below it. */
+export const ANSWER_WITHIN_MS = 60_000;
+
+/** What became of all requests of a run. */
+export class Tally {
+  requests = 0;
+  /** Answered, whatever with, but 503. */
+  answered = 0;
+  /** 503 with Retry-After. */
+  unavailable = 0;
+  /** Cut in the middle of an answer. */
+  broken = 0;
+  slowestMs = 0;
+  /** Which request that was. */
+  slowestRequest = "";
+  readonly wrong: string[] = [];
+
+  note(sentence: string): void {
+    // The first say what is wrong; thousands more do not.
+    if (this.wrong.length < 20 && !this.wrong.includes(sentence)) this.wrong.push(sentence);
+  }
+}
+
+export class FaultClient extends CrashClient {
+  /** True: nothing is sent any more. */
+  isStopped = false;
+  readonly #url: string;
+  readonly #authorization: string;
+  readonly #tally: Tally;
+  readonly #mayBreak: boolean;
+
+  /** `mayBreak`: an answer's body may be cut, as when the store fails while it is read. */
+  constructor(options: { url: string; password: string; repository: string; tally: Tally; mayBreak: boolean }) {
+    super(options.url, options.password, options.repository);
+    this.#url = options.url;
+    this.#authorization = `Basic ${btoa(`admin:${options.password}`)}`;
+    this.#tally = options.tally;
+    this.#mayBreak = options.mayBreak;
+  }
+
+  override async send(path: string, call: Call = {}): Promise<{ response: Response; body: Uint8Array }> {
+    if (this.isStopped) throw new ConnectionLost("stopped");
+    const tally = this.#tally;
+    const what = `${call.method ?? "GET"} ${path}`;
+    const startedMs = performance.now();
+    tally.requests++;
+    try {
+      const response = await fetch(new URL(path, this.#url), {
+        method: call.method ?? "GET",
+        headers: { connection: "close", ...call.headers, authorization: this.#authorization },
+        ...(call.body === undefined ? {} : { body: new Uint8Array(call.body) }),
+        signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
+      });
+      const copy = response.clone();
+      const body = new Uint8Array(await response.arrayBuffer());
+      if (response.status < 500) {
+        tally.answered++;
+        return { response: copy, body };
+      }
+      const text = new TextDecoder().decode(body);
+      if (response.status !== 503) tally.note(`${what}: ${response.status} ${text}`);
+      else if (response.headers.get("retry-after") === null) tally.note(`${what}: 503 without Retry-After ${text}`);
+      else tally.unavailable++;
+      throw new ConnectionLost(`${what}: ${response.status} ${text}`);
+    } catch (error) {
+      if (error instanceof ConnectionLost) throw error;
+      tally.broken++;
+      const reason = error instanceof Error ? error.message : String(error);
+      if (error instanceof DOMException && error.name === "TimeoutError") {
+        tally.note(`${what}: no answer within ${ANSWER_WITHIN_MS} ms`);
+      } else if (!this.#mayBreak || (call.method ?? "GET") !== "GET") tally.note(`${what}: ${reason}`);
+      throw new ConnectionLost(what, { cause: error });
+    } finally {
+      const tookMs = performance.now() - startedMs;
+      if (tookMs > tally.slowestMs) {
+        tally.slowestMs = tookMs;
+        tally.slowestRequest = what;
+      }
+    }
+  }
+}

@@ -1,0 +1,25 @@
+/** Every fault of the database once, under load; longer with `bun test/faults/main.ts`. The seed is printed. */
+import { expect, test } from "bun:test";
+import { databaseFaults } from "./database-faults.ts";
+import { runFaults } from "./run.ts";
+import { startBerthOn, startFaultyDatabase } from "./start.ts";
+
+test("under every fault of the database nothing acknowledged is lost, and all comes back by itself", async () => {
+  const seed = Number(process.env.TEST_SEED ?? Date.now() % 1_000_000);
+  const database = await startFaultyDatabase();
+  const berth = await startBerthOn(database.uri);
+  try {
+    const faults = databaseFaults(database);
+    const report = await runFaults({ berth, faults, seed, seconds: 0, mayBreak: false });
+    console.log(`TEST_SEED=${seed} ${JSON.stringify(report)}`);
+    expect(report.wrong).toEqual([]);
+    expect(report.lost).toBe(0);
+    expect(report.faultsTotal).toBe(faults.length);
+    // A load that does nothing would lose nothing either, and faults that nobody notices are none.
+    expect(report.acknowledged).toBeGreaterThan(50);
+    expect(report.unavailable).toBeGreaterThan(0);
+  } finally {
+    await berth.stop();
+    await database.stop();
+  }
+}, 600_000);
