@@ -11,6 +11,7 @@ import { endSession, startSession } from "../../src/domain/session/session.ts";
 import { createUser, findAccount, insertAccount, setEnabled } from "../../src/domain/user/account.ts";
 import { csrfToken } from "../../src/http/auth/session.ts";
 import { createHttp } from "../../src/http/server.ts";
+import { chosenEngines } from "../support/database.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { basicAuthorization } from "../support/registry-client.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
@@ -66,7 +67,7 @@ export class ApiAccessWorld {
 
   static async open(): Promise<ApiAccessWorld> {
     const dir = makeTempDir("api-access");
-    const database = process.env.TEST_DB === "postgres" ? { DB_URI: await createTestDatabase() } : {};
+    const database = chosenEngines()[0] === "postgres" ? { DB_URI: await createTestDatabase() } : {};
     const serve = async (FEATURE_SUPERUSERS_FULL_ACCESS: boolean): Promise<Served> => {
       const config = { ...database, ...CONFIG, FEATURE_SUPERUSERS_FULL_ACCESS };
       const app = await boot(loadConfig({ dataDir: dir.path, env: { QUAY_OVERRIDE_CONFIG: JSON.stringify(config) } }));

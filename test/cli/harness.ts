@@ -1,6 +1,6 @@
 /** A running Berth whose logs, data and database the tests of this folder share with `berth` commands beside it. */
 import { type BerthServer, startBerth } from "../support/berth.ts";
-import { createTestDatabase } from "../support/postgres.ts";
+import { chooseServerDatabase } from "../support/database.ts";
 import { type CommandResult, runBerth } from "./command.ts";
 
 export interface Served {
@@ -12,7 +12,7 @@ export interface Served {
 
 /** Starts the zero-config registry, on the engine that TEST_DB names. */
 export async function serveWithCommands(): Promise<Served> {
-  const database = process.env.TEST_DB === "postgres" ? await createTestDatabase() : "sqlite";
+  const database = await chooseServerDatabase();
   const env: Record<string, string> =
     database === "sqlite" ? {} : { QUAY_OVERRIDE_CONFIG: JSON.stringify({ DB_URI: database }) };
   const berth = await startBerth({ database, env });

@@ -5,7 +5,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type BerthServer, defaultAdminPassword, startBerth } from "../support/berth.ts";
-import { createTestDatabase } from "../support/postgres.ts";
+import { chooseServerDatabase } from "../support/database.ts";
 import { runProcess } from "../support/process.ts";
 import { RegistryClient } from "../support/registry-client.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
@@ -82,7 +82,7 @@ export async function startLab(
   options: { listen?: string; config?: Record<string, unknown> } = {},
 ): Promise<ClientLab> {
   const dir = makeTempDir("client");
-  const database = process.env.TEST_DB === "postgres" ? await createTestDatabase() : "sqlite";
+  const database = await chooseServerDatabase();
   const keys = { ...(database === "sqlite" ? {} : { DB_URI: database }), ...options.config };
   const overrides = { QUAY_OVERRIDE_CONFIG: JSON.stringify(keys) };
   const berth = await startBerth({ database, listen: options.listen ?? "127.0.0.1:0", env: overrides });

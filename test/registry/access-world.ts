@@ -17,6 +17,7 @@ import { createHttp, type Listener, listen } from "../../src/http/server.ts";
 import { parseDigest } from "../../src/oci/digest.ts";
 import { parseRepositoryPath, type RepositoryPath } from "../../src/oci/names.ts";
 import { parseTag } from "../../src/oci/reference.ts";
+import { chosenEngines } from "../support/database.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { basicAuthorization, digestOf, mediaTypes, toBytes } from "../support/registry-client.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
@@ -103,7 +104,7 @@ export class AccessWorld {
 
   static async open(): Promise<AccessWorld> {
     const dir = makeTempDir("access");
-    const database = process.env.TEST_DB === "postgres" ? { DB_URI: await createTestDatabase() } : {};
+    const database = chosenEngines()[0] === "postgres" ? { DB_URI: await createTestDatabase() } : {};
     const serve = async (FEATURE_SUPERUSERS_FULL_ACCESS: boolean): Promise<Served> => {
       const config = {
         ...database,

@@ -13,6 +13,7 @@ import { createUser, findAccount, setEnabled } from "../../src/domain/user/accou
 import { createLogger } from "../../src/observe/logger.ts";
 import type { RepositoryPath } from "../../src/oci/names.ts";
 import { type BerthOptions, type BerthServer, startBerth } from "../support/berth.ts";
+import { chooseServerDatabase } from "../support/database.ts";
 import { basicAuthorization, RegistryClient } from "../support/registry-client.ts";
 
 /** Password of every user made here. */
@@ -49,7 +50,7 @@ export async function startRegistry(
   config: Record<string, unknown> = {},
   options: Omit<BerthOptions, "config"> = {},
 ): Promise<Registry> {
-  const database = await chooseDatabase();
+  const database = await chooseServerDatabase();
   const keys = { ...(database === "sqlite" ? {} : { DB_URI: database }), ...config };
   const overrides = { QUAY_OVERRIDE_CONFIG: JSON.stringify(keys) };
   const berth = await startBerth({ ...options, database, env: { ...options.env, ...overrides } });
@@ -169,10 +170,4 @@ let hashed: Promise<string> | undefined;
 function quickHash(): Promise<string> {
   hashed ??= Bun.password.hash(password, { algorithm: "argon2id", memoryCost: 1024, timeCost: 1 });
   return hashed;
-}
-
-async function chooseDatabase(): Promise<string> {
-  if ((process.env.TEST_DB || "sqlite") !== "postgres") return "sqlite";
-  const { createTestDatabase } = await import("../support/postgres.ts");
-  return createTestDatabase();
 }

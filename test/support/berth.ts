@@ -1,10 +1,13 @@
 /**
  * Starts the real `berth serve` as a process of its own in a temporary data directory, on ports it picks itself, and reads
- * the addresses from its first log line. `TEST_DB=postgres` puts its metadata on a fresh PostgreSQL database.
+ * the addresses from its first log line. `TEST_DB=postgres` puts its metadata on a fresh PostgreSQL database, and
+ * `TEST_DB=cluster` starts two of them on one database and one store, behind a balancer that has no sticky sessions.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { type Memory, startProcess } from "./process.ts";
+import { chooseServerDatabase, isCluster } from "./database.ts";
+import { type Memory, type RunningProcess, startProcess } from "./process.ts";
+import { type RoundRobin, startRoundRobin } from "./round-robin.ts";
 import { makeTempDir } from "./temp-dir.ts";
 
 export interface BerthOptions {
@@ -23,6 +26,15 @@ export interface BerthOptions {
   dataDir?: string;
   /** More arguments after `serve`. */
   args?: readonly string[];
+  /** Why this must be one server also where TEST_DB asks for a cluster. */
+  alone?: string;
+}
+
+/** One process that serves. */
+export interface Instance {
+  readonly url: string;
+  readonly pid: number;
+  readonly metricsUrl: string | undefined;
 }
 
 export interface BerthServer {
@@ -35,6 +47,8 @@ export interface BerthServer {
   readonly dataDir: string;
   readonly adminPassword: string;
   readonly pid: number;
+  /** The server itself, or the servers behind the balancer. */
+  readonly instances: readonly Instance[];
   /** All of stderr since the first start. */
   logs(): string;
   memory(): Memory;
@@ -52,6 +66,7 @@ export interface BerthServer {
 export const defaultAdminPassword = "berth-test-password";
 
 const startTimeoutMs = 30_000;
+const clusterSize = 2;
 const mainFile = join(import.meta.dir, "..", "..", "src", "main.ts");
 
 /** Starts Berth and waits until it listens. Throws with its output when it ends before. */
@@ -60,12 +75,12 @@ export async function startBerth(options: BerthOptions = {}): Promise<BerthServe
   const dataDir = options.dataDir ?? join(dir.path, "data");
   mkdirSync(dataDir, { recursive: true });
   const adminPassword = options.adminPassword ?? defaultAdminPassword;
-  const database = await chooseDatabase(options.database);
+  const database = options.database ?? (await chooseServerDatabase());
   const binary = options.binary ?? process.env.TEST_BERTH_BINARY;
   const command = binary ? [resolve(binary)] : [process.execPath, mainFile];
   const configArgs = options.config === undefined ? [] : writeConfig(dir.path, options.config, database);
 
-  const launch = async (listen: string) => {
+  const launch = async (listen: string): Promise<Launched> => {
     const [program = "", ...programArgs] = command;
     const child = startProcess({
       command: program,
@@ -96,46 +111,79 @@ export async function startBerth(options: BerthOptions = {}): Promise<BerthServe
     return { child, ...parseAddresses(line) };
   };
 
-  let current = await launch(options.listen ?? "127.0.0.1:0").catch((error: unknown) => {
+  const launchAll = (listens: readonly string[]) => allOrNone(listens.map(launch));
+  const isMany = isCluster() && options.alone === undefined && database !== "sqlite";
+  const anyPort = options.listen ?? "127.0.0.1:0";
+  let current = await launchAll(Array(isMany ? clusterSize : 1).fill(anyPort)).catch((error: unknown) => {
     dir.remove();
     throw error;
   });
+  const hosts = () => current.map(({ urls }) => new URL(urls[0] ?? "").host);
+  const balancer: RoundRobin | undefined = isMany ? await startRoundRobin({ targets: hosts() }) : undefined;
   let earlierLogs = "";
-  const shutDown = () => current.child.stop(startTimeoutMs);
-  const firstUrl = () => current.urls[0] ?? "";
+  const logs = () => current.map(({ child }) => child.stderr()).join("");
+  const shutDown = async () => {
+    const codes = await Promise.all(current.map(({ child }) => child.stop(startTimeoutMs)));
+    return codes.find((code) => code !== 0) ?? 0;
+  };
+  const firstUrl = () => balancer?.url ?? current[0]?.urls[0] ?? "";
   return {
     get url() {
       return firstUrl();
     },
     get urls() {
-      return current.urls;
+      return balancer ? [balancer.url] : (current[0]?.urls ?? []);
     },
     get host() {
       return new URL(firstUrl()).host;
     },
     get metricsUrl() {
-      return current.metricsUrl;
+      return current[0]?.metricsUrl;
     },
     dataDir,
     adminPassword,
     get pid() {
-      return current.child.pid;
+      return current[0]?.child.pid ?? 0;
     },
-    logs: () => earlierLogs + current.child.stderr(),
-    memory: () => current.child.memory(),
-    resetPeak: () => current.child.resetPeak(),
+    get instances() {
+      return current.map(({ child, urls, metricsUrl }) => ({ url: urls[0] ?? "", pid: child.pid, metricsUrl }));
+    },
+    logs: () => earlierLogs + logs(),
+    memory: () => sumMemory(current.map(({ child }) => child.memory())),
+    resetPeak: () => {
+      for (const { child } of current) child.resetPeak();
+    },
     shutDown,
-    kill: () => current.child.kill(),
+    kill: async () => {
+      await Promise.all(current.map(({ child }) => child.kill()));
+    },
     restart: async () => {
       await shutDown();
-      earlierLogs += current.child.stderr();
-      current = await launch(new URL(firstUrl()).host);
+      earlierLogs += logs();
+      current = await launchAll(hosts());
     },
     stop: async () => {
       await shutDown();
+      await balancer?.stop();
       dir.remove();
     },
   };
+}
+
+interface Launched {
+  readonly child: RunningProcess;
+  readonly urls: string[];
+  readonly metricsUrl: string | undefined;
+}
+
+/** All of them, or an error and none left running. */
+async function allOrNone(launches: readonly Promise<Launched>[]): Promise<Launched[]> {
+  const results = await Promise.allSettled(launches);
+  const failed = results.find((result) => result.status === "rejected");
+  const launched = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+  if (!failed) return launched;
+  await Promise.all(launched.map(({ child }) => child.kill()));
+  throw failed.reason;
 }
 
 /** True for the log line that names the addresses: `{"msg":"listening","http":"http://…","metrics":"http://…"}`. */
@@ -164,11 +212,8 @@ function overrideDatabase(uri: string): Record<string, string> {
   return { QUAY_OVERRIDE_CONFIG: JSON.stringify({ DB_URI: uri }) };
 }
 
-async function chooseDatabase(asked: string | undefined): Promise<string> {
-  if (asked !== undefined) return asked;
-  const chosen = process.env.TEST_DB || "sqlite";
-  if (chosen === "sqlite") return chosen;
-  if (chosen !== "postgres") throw new Error(`TEST_DB is "${chosen}"; one server speaks to "sqlite" or "postgres"`);
-  const { createTestDatabase } = await import("./postgres.ts");
-  return createTestDatabase();
+/** What several servers are as one. */
+function sumMemory(parts: readonly Memory[]): Memory {
+  const sum = (of: (memory: Memory) => number) => parts.reduce((total, part) => total + of(part), 0);
+  return { rssBytes: sum((part) => part.rssBytes), peakRssBytes: sum((part) => part.peakRssBytes) };
 }

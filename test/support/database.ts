@@ -1,6 +1,7 @@
 /**
  * Runs one test text on every engine that `TEST_DB` names: `sqlite` (default), `postgres` or `both`. Each test opens a
- * database of its own; what it opened is closed and removed after it.
+ * database of its own; what it opened is closed and removed after it. `cluster` is PostgreSQL with several instances of Berth
+ * on it (`berth.ts`).
  */
 
 import { afterEach, describe } from "bun:test";
@@ -17,7 +18,20 @@ export function chosenEngines(): Engine[] {
   const chosen = process.env.TEST_DB || "sqlite";
   if (chosen === "both") return ["sqlite", "postgres"];
   if (chosen === "sqlite" || chosen === "postgres") return [chosen];
-  throw new Error(`TEST_DB is "${chosen}"; it must be "sqlite", "postgres" or "both"`);
+  if (chosen === "cluster") return ["postgres"];
+  throw new Error(`TEST_DB is "${chosen}"; it must be "sqlite", "postgres", "cluster" or "both"`);
+}
+
+/** Where one server keeps its metadata, as TEST_DB says: "sqlite" in its data, or the address of a fresh database. */
+export async function chooseServerDatabase(): Promise<string> {
+  const [engine, ...more] = chosenEngines();
+  if (more.length > 0) throw new Error(`TEST_DB is "${process.env.TEST_DB}"; one server speaks to one of them`);
+  return engine === "postgres" ? createTestDatabase() : "sqlite";
+}
+
+/** Two instances behind a balancer instead of one server. */
+export function isCluster(): boolean {
+  return process.env.TEST_DB === "cluster";
 }
 
 export interface TestDatabases {

@@ -28,10 +28,11 @@ const TOKEN_CHARS = 40;
 const TOKEN_NAME_CHARS = 20;
 const ALL_SCOPES = "repo:read repo:write repo:admin repo:create user:read user:admin org:admin super:user";
 
-/** Makes the first user. Throws `invalid_request` with Quay's texts. */
+/** Makes the first user; `onFirst` is called when there is none, before it is made. Throws `invalid_request` with Quay's texts. */
 export async function initializeFirstUser(
   app: FirstUserApp,
   user: FirstUser,
+  onFirst?: () => void,
 ): Promise<{ username: string; accessToken: string | undefined }> {
   const passwordHash = await app.passwords.hash(checkFirstPassword(user.password));
   const nowMs = app.clock.nowMs();
@@ -40,6 +41,7 @@ export async function initializeFirstUser(
     if (!(await hasNoUsers(tx))) {
       throw new RegistryError("invalid_request", { message: "Cannot initialize user in a non-empty database" });
     }
+    onFirst?.();
     const id = await createFirst(app, tx, user, passwordHash, nowMs);
     const accessToken = user.accessToken ? await insertAutomationToken(app, tx, id, user.username, nowMs) : undefined;
     return { username: user.username, accessToken };
@@ -48,7 +50,7 @@ export async function initializeFirstUser(
 
 /**
  * The embedded default's `admin`, unless there are users already. Without a password one is made and given to `keep`
- * before the user exists.
+ * before the user exists; of instances that start together, only by the one that makes it.
  */
 export async function ensureAdmin(
   app: FirstUserApp,
@@ -58,8 +60,14 @@ export async function ensureAdmin(
 ): Promise<{ password: string; generated: boolean } | undefined> {
   if (!(await hasNoUsers(app.db))) return undefined;
   const chosen = password ?? randomText(24);
-  if (password === undefined) keep(chosen);
-  await initializeFirstUser(app, { username, password: chosen, accessToken: false });
+  const keepOwn = password === undefined ? () => keep(chosen) : undefined;
+  try {
+    await initializeFirstUser(app, { username, password: chosen, accessToken: false }, keepOwn);
+  } catch (error) {
+    // Another instance was faster.
+    if (error instanceof RegistryError && !(await hasNoUsers(app.db))) return undefined;
+    throw error;
+  }
   return { password: chosen, generated: password === undefined };
 }
 
