@@ -22,7 +22,15 @@ import {
 type Database = "sqlite" | "postgres" | "both";
 
 /** Folders whose tests do not meet the metadata database, or bring it themselves. Every other runs on both. */
-const WITHOUT_DATABASE: ReadonlySet<string> = new Set(["bench", "binary", "faults", "move", "readme", "storage", "support"]);
+const WITHOUT_DATABASE: ReadonlySet<string> = new Set([
+  "bench",
+  "binary",
+  "faults",
+  "move",
+  "readme",
+  "storage",
+  "support",
+]);
 /** These take both engines in one run, and the older PostgreSQL in another. */
 const CHOOSES_DATABASES: ReadonlySet<string> = new Set(["db"]);
 /** The oldest and the newest PostgreSQL that we promise; what names no version here is tested on the newest. */
