@@ -16,21 +16,21 @@ export interface LocationHealthOptions {
 /** The first pause after a failure: a hiccup costs a second. */
 const PAUSE_MIN_MS = 1000;
 /** Longest pause between probes of a store that stays away: how late its return may be noticed. */
-const PAUSE_MAX_MS = 30_000;
+const PAUSE_MAX_MS = 15_000;
 /** One that fails again so soon after a good probe goes on with its last pause: some stores answer and do not work. */
 const RELAPSE_MS = 60_000;
 /** How often a store that seems well is probed: clients that are redirected do not tell us when it is not. */
 const WATCH_MS = 5000;
-/** A probe without an answer has failed. */
-const PROBE_TIMEOUT_MS = 5000;
+/** A probe without an answer has failed: later than a store that is merely busy takes. */
+const PROBE_TIMEOUT_MS = 10_000;
 /** A full store takes no new uploads for this long, and is read as before. */
 const FULL_MS = 30_000;
 
 export class LocationHealth {
   readonly #options: LocationHealthOptions;
   #isUp = true;
-  /** A probe has failed too, so that the first failure was no hiccup. */
-  #isConfirmed = false;
+  /** What a probe has thrown, so that the first failure was no hiccup. */
+  #confirmed: RegistryError | undefined;
   #pauseMs = PAUSE_MIN_MS;
   #upAtMs = Number.NEGATIVE_INFINITY;
   #fullAtMs = Number.NEGATIVE_INFINITY;
@@ -47,9 +47,9 @@ export class LocationHealth {
     return this.#isUp;
   }
 
-  /** True when it has failed and a probe after that has failed as well. */
+  /** True when a probe has failed: more than one call that went wrong. */
   get isDown(): boolean {
-    return !this.#isUp && this.#isConfirmed;
+    return !this.#isUp && this.#confirmed !== undefined;
   }
 
   /** A new upload may begin here. */
@@ -70,13 +70,19 @@ export class LocationHealth {
     void this.#probe();
   }
 
-  /** Probes it now, and throws what the probe threw. */
+  /** Throws what is wrong with it: known from its probes when it is watched and away, else from a probe now. */
   async check(): Promise<void> {
+    if (this.#isWatched && !this.#isUp && this.#confirmed) throw this.#confirmed;
+    return this.#ask();
+  }
+
+  async #ask(): Promise<void> {
     try {
       await withTimeout(this.#options.probe(), this.#options.location);
     } catch (error) {
       const known = error instanceof RegistryError ? error : new RegistryError("unavailable", { cause: error });
       this.#goDown(known);
+      this.#confirmed = known;
       throw known;
     }
     this.#comeUp();
@@ -93,7 +99,7 @@ export class LocationHealth {
     const isRelapse = performance.now() - this.#upAtMs < RELAPSE_MS;
     this.#pauseMs = isRelapse ? Math.min(this.#pauseMs * 2, PAUSE_MAX_MS) : PAUSE_MIN_MS;
     this.#isUp = false;
-    this.#isConfirmed = false;
+    this.#confirmed = undefined;
     const cause = error.cause instanceof Error ? { cause: error.cause.message } : {};
     this.#options.log.warn("a store cannot be used", {
       location: this.#options.location,
@@ -128,11 +134,10 @@ export class LocationHealth {
   async #probeOnce(): Promise<void> {
     const wasUp = this.#isUp;
     try {
-      await this.check();
+      await this.#ask();
       if (wasUp && this.#isWatched) this.#probeIn(WATCH_MS);
     } catch {
       if (wasUp) return;
-      this.#isConfirmed = true;
       this.#pauseMs = Math.min(this.#pauseMs * 2, PAUSE_MAX_MS);
       this.#probeIn(this.#pauseMs);
     }
