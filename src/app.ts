@@ -58,6 +58,8 @@ export interface App {
   readonly state: {
     draining: boolean;
     healthAskedMs?: number;
+    /** Other processes of this machine serve the same registry. */
+    hasSiblings?: boolean;
     /** Stops the process as SIGTERM does; absent where nothing serves. */
     stop?: (reason: string) => void;
   };

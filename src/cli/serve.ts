@@ -45,6 +45,7 @@ export async function serve(invocation: Invocation): Promise<number> {
   // From here on: whoever starts us may have second thoughts before we listen.
   const signalled = stopSignal(log);
   const app = await boot(loaded, log);
+  app.state.hasSiblings = sibling !== undefined;
   const asked = new Promise<string>((resolve) => {
     app.state.stop = resolve;
   });

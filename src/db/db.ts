@@ -82,6 +82,11 @@ export interface Database extends Db {
    * listeners before it returns. SQLite: a few microseconds. PostgreSQL: does nothing, notifications arrive by themselves.
    */
   checkChanges(): void;
+  /**
+   * Resolves when the listeners have been told of everything that was committed before this call, by whichever process. At
+   * once while changes are not heard. PostgreSQL: one small query for all who wait.
+   */
+  catchUp(): Promise<void>;
   /** Throws `unavailable` with the cause when the database does not answer within `timeoutMs`. */
   ping(timeoutMs: number): Promise<void>;
   /** Counters since opening, for metrics and for the tests that bound queries per request. */

@@ -41,6 +41,8 @@ export class PostgresListener {
   #closed = false;
   #warned = false;
   #ownIsNewsUntilMs = 0;
+  #catching: Promise<void> | undefined;
+  #following: Promise<void> | undefined;
   /** By `performance.now()`: the last sure word of the server, and when it was noticed that there is none any more. */
   heardMs = 0;
   deafMs = 0;
@@ -68,6 +70,25 @@ export class PostgresListener {
   /** A commit of ours may or may not have happened: what it says of itself is heeded as if another had done it. */
   doubtOwn(): void {
     this.#ownIsNewsUntilMs = performance.now() + doubtMs;
+  }
+
+  /**
+   * Resolves when everything that was committed before this call has been delivered: PostgreSQL tells a connection what it
+   * listens for before it answers the connection's next query. Resolves at once while nothing is heard.
+   */
+  catchUp(): Promise<void> {
+    if (!this.#catching) {
+      this.#catching = this.#ask().finally(() => {
+        this.#catching = undefined;
+      });
+      return this.#catching;
+    }
+    // A question under way may have been answered before that commit: all who come meanwhile share the next one.
+    this.#following ??= this.#catching.then(() => {
+      this.#following = undefined;
+      return this.catchUp();
+    });
+    return this.#following;
   }
 
   /** Tries to connect now instead of at the next turn. */
@@ -107,10 +128,17 @@ export class PostgresListener {
   }
 
   async #beat(client: Client): Promise<void> {
+    await this.#ask();
+    if (this.#client === client) this.#schedule(() => this.#beat(client), heartbeatMs);
+  }
+
+  /** A sign of life; without one the connection is given up. */
+  async #ask(): Promise<void> {
+    const client = this.#client;
+    if (!client || !this.hears) return;
     try {
       await within(answerWithinMs, runOn(client, "/* changes.heartbeat */ select 1", []));
       this.heardMs = performance.now();
-      if (this.#client === client) this.#schedule(() => this.#beat(client), heartbeatMs);
     } catch (error) {
       if (this.#client === client) this.#lost(error instanceof Error ? error.message : String(error));
     }

@@ -151,6 +151,10 @@ class PostgresDatabase implements Database {
     // Notifications arrive by themselves.
   }
 
+  catchUp(): Promise<void> {
+    return this.#listener.catchUp();
+  }
+
   async tx<T>(work: (tx: Tx) => Promise<T>, options: TxOptions = {}): Promise<T> {
     if (this.#current.getStore()?.over === false) {
       throw new Error("A transaction is open here: use its own `tx` for this. Transactions do not nest.");

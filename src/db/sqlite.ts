@@ -153,6 +153,10 @@ class SqliteDatabase implements Database {
     if (!this.#closed) this.#changeLog.check();
   }
 
+  async catchUp(): Promise<void> {
+    this.checkChanges();
+  }
+
   async tx<T>(work: (tx: Tx) => Promise<T>, options: TxOptions = {}): Promise<T> {
     this.#requireNoTransaction();
     this.#walSync.requireSound();

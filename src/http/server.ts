@@ -8,9 +8,11 @@ import type { App } from "../app.ts";
 import type { TlsFiles } from "../config/files.ts";
 import { Health } from "../domain/health/health.ts";
 import { TokenVerifier } from "../domain/token/token.ts";
+import { RegistryError } from "../errors.ts";
+import { errorFields } from "../observe/logger.ts";
 import { ACCOUNT_PAGES, answerAccountPage } from "./account-pages/router.ts";
 import { corsHeaders } from "./api/cors.ts";
-import { renderApiError } from "./api/errors.ts";
+import { renderApiError, renderMessage } from "./api/errors.ts";
 import { createApiRouter } from "./api/router.ts";
 import { apiRoutes } from "./api/routes.ts";
 import { userInitializeRoute } from "./api/user-initialize.ts";
@@ -31,6 +33,8 @@ import { createRegistryRouter } from "./registry/router.ts";
 import { REGISTRY_MOUNT, RegistryFirstRouter } from "./registry-first-router.ts";
 import { wellKnownRoute } from "./well-known.ts";
 
+/** Seconds after which a client may try again what failed because a part of us was away. */
+const RETRY_AFTER_SECONDS = "5";
 /** A request id from a proxy in front is kept when it cannot do harm in a log. */
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 
@@ -56,6 +60,7 @@ export function createHttp(app: App): Hono<ServerEnv> {
   async function answerRegistry(request: Request, env: ServerEnv["Bindings"]): Promise<Response> {
     const startedMs = performance.now();
     const requestId = requestIdOf(request);
+    if (wantsFresh(request)) await app.db.catchUp();
     const { response, route, username } = await registry({ request, client: env, requestId });
     response.headers.set("X-Request-Id", requestId);
     note({ request, response, requestId, route, client: env, username, startedMs });
@@ -69,8 +74,12 @@ export function createHttp(app: App): Hono<ServerEnv> {
     const requestId = requestIdOf(c.req.raw);
     c.set("route", "unknown");
     c.set("requestId", requestId);
+    if (wantsFresh(c.req.raw)) await app.db.catchUp();
     await next();
     c.res.headers.set("X-Request-Id", requestId);
+    // Pages and the small routes word their own refusals; when to come back is the same for all.
+    if (c.res.status === 503 && !c.res.headers.has("Retry-After"))
+      c.res.headers.set("Retry-After", RETRY_AFTER_SECONDS);
     note({
       request: c.req.raw,
       response: c.res,
@@ -150,8 +159,21 @@ export function createHttp(app: App): Hono<ServerEnv> {
   });
   http.get("/csrf_token", (c) => csrfRoute(app, c.req.raw));
   http.get("/", (c) => c.text("Berth: an OCI container registry. Images are at /v2/, health at /health/instance.\n"));
+  http.onError((thrown, c) => {
+    const error = toRegistryError(thrown);
+    app.log.error("request failed", { method: c.req.method, path: c.req.path, ...errorFields(thrown) });
+    return renderMessage(thrown === error ? error : new RegistryError("unavailable", { message: "not now" }));
+  });
   http.notFound((c) => c.json({ message: "there is nothing at this path", path: c.req.path.slice(0, 255) }, 404));
   return http;
+}
+
+/**
+ * Whoever must see what another instance has just acknowledged says so, and this one looks before it answers from memory.
+ * Source: RFC 9111, section 5.2.1.4.
+ */
+function wantsFresh(request: Request): boolean {
+  return request.headers.get("cache-control")?.includes("no-cache") === true;
 }
 
 /** The 429 of a client that asks /api too often, undefined for others. */

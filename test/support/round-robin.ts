@@ -12,6 +12,8 @@ export interface RoundRobinOptions {
   readonly targets: readonly string[];
   /** Asks /health/instance of each this often and leaves out who does not answer 200; undefined: never asks. */
   readonly healthEveryMs?: number;
+  /** A line put into the head of each request, such as `cache-control: no-cache`. */
+  readonly addHeader?: string;
 }
 
 export interface RoundRobin {
@@ -45,7 +47,7 @@ export async function startRoundRobin(options: RoundRobinOptions): Promise<Round
     return candidates.length === 0 ? undefined : candidates[turn++ % candidates.length];
   };
   const server: Server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
-    const link = new Link(client, pick);
+    const link = new Link(client, pick, options.addHeader);
     links.add(link);
     client.on("close", () => links.delete(link));
   });
@@ -121,14 +123,20 @@ interface Exchange {
 class Link {
   readonly #client: Socket;
   readonly #pick: (without: ReadonlySet<Target>) => Target | undefined;
+  readonly #addHeader: string | undefined;
   readonly #upstreams = new Map<Target, Upstream>();
   readonly #requests = new Framing("request");
   readonly #held: Piece[] = [];
   #exchange: Exchange | undefined;
   #clientEnded = false;
 
-  constructor(client: Socket, pick: (without: ReadonlySet<Target>) => Target | undefined) {
+  constructor(
+    client: Socket,
+    pick: (without: ReadonlySet<Target>) => Target | undefined,
+    addHeader: string | undefined,
+  ) {
     this.#client = client;
+    this.#addHeader = addHeader;
     this.#pick = pick;
     client.on("data", (chunk: Buffer) => {
       this.#held.push(...this.#requests.feed(chunk));
@@ -160,7 +168,8 @@ class Link {
         if (!this.#begin(piece.head.method)) return;
       }
       this.#held.shift();
-      const { bytes, ends } = piece;
+      const { ends } = piece;
+      const bytes = this.#withHeader(piece);
       const exchange = this.#exchange;
       // The answer came early and its connection is gone: nobody wants the rest.
       if (!exchange) continue;
@@ -197,6 +206,12 @@ class Link {
     this.#exchange = exchange;
     target.requests++;
     return exchange;
+  }
+
+  #withHeader({ bytes, head }: Piece): Buffer {
+    if (!head || head.method === "" || this.#addHeader === undefined) return bytes;
+    const lineEnd = bytes.indexOf("\r\n") + 2;
+    return Buffer.concat([bytes.subarray(0, lineEnd), Buffer.from(`${this.#addHeader}\r\n`), bytes.subarray(lineEnd)]);
   }
 
   #remember(exchange: Exchange, bytes: Buffer): void {

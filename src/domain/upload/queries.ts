@@ -1,8 +1,11 @@
 /** The SQL of upload sessions. */
 
-import type { Db, Tx } from "../../db/db.ts";
+import type { Database, Db, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import type { DigestAlgorithm } from "../../oci/digest.ts";
+
+/** After power loss no claim has a process that goes with it. */
+const CLAIMING = { durable: false } as const;
 
 export interface UploadSession {
   readonly id: string;
@@ -13,6 +16,8 @@ export interface UploadSession {
   readonly algorithm: DigestAlgorithm;
   readonly offsetBytes: number;
   readonly expiresMs: number;
+  /** The claim that the row held when it was read, see `claim.ts`; undefined when nobody had it. */
+  readonly writer: string | undefined;
 }
 
 interface UploadRow {
@@ -24,6 +29,7 @@ interface UploadRow {
   digest_algorithm: string;
   offset_bytes: number;
   expires_ms: number;
+  writer: string | null;
 }
 
 export async function insertUpload(
@@ -40,34 +46,81 @@ export async function insertUpload(
 
 export async function findUpload(db: Db, id: string): Promise<UploadSession | undefined> {
   const [row] = await db.sql<UploadRow>`/* upload.find */
-    select id, repository_id, account_id, location, storage_state, digest_algorithm, offset_bytes, expires_ms
+    select id, repository_id, account_id, location, storage_state, digest_algorithm, offset_bytes, expires_ms, writer
     from upload_session where id = ${id}`;
   return row && decodeUpload(row);
 }
 
-/** Moves a session on, if it still stands where the caller found it. False when another request was faster. */
+/**
+ * Moves a session on, if it still stands where the caller found it and is held by the claim where there is one, which is then
+ * given up unless it is kept. False when another request was faster.
+ */
 export async function advanceUpload(
   tx: Tx,
   upload: UploadSession,
   next: { offsetBytes: number; storageState: string; algorithm: DigestAlgorithm },
+  claim?: { readonly id: string; readonly isKept: boolean },
 ): Promise<boolean> {
+  const givenUp = claim === undefined || claim.isKept ? tx.sql`` : tx.sql`, writer = null, writer_until_ms = null`;
   const rows = await tx.sql`/* upload.advance */
     update upload_session
     set offset_bytes = ${next.offsetBytes}, storage_state = ${next.storageState}, digest_algorithm = ${next.algorithm}
-    where id = ${upload.id} and offset_bytes = ${upload.offsetBytes} returning id`;
+        ${givenUp}
+    where id = ${upload.id} and offset_bytes = ${upload.offsetBytes} ${heldBy(tx, claim?.id)} returning id`;
   return rows.length > 0;
 }
 
-/** True when the row was there. */
-export async function deleteUploadRow(tx: Tx, id: string): Promise<boolean> {
-  const rows = await tx.sql`/* upload.delete */ delete from upload_session where id = ${id} returning id`;
+/** True when the row was there, and held by the claim where there is one. */
+export async function deleteUploadRow(tx: Tx, id: string, claimId?: string): Promise<boolean> {
+  const rows = await tx.sql`/* upload.delete */
+    delete from upload_session where id = ${id} ${heldBy(tx, claimId)} returning id`;
   return rows.length > 0;
+}
+
+function heldBy(db: Db, claimId: string | undefined) {
+  return claimId === undefined ? db.sql`` : db.sql`and writer = ${claimId}`;
+}
+
+/** Takes a session as it was read, unless another claim on it is alive or it has moved on. True when it is taken. */
+export async function claimUpload(
+  db: Database,
+  session: UploadSession,
+  claimId: string,
+  forMs: number,
+): Promise<boolean> {
+  const { nowMs } = db.dialect;
+  return db.tx(async (tx) => {
+    const rows = await tx.sql`/* upload.claim */
+      update upload_session set writer = ${claimId}, writer_until_ms = ${nowMs} + ${forMs}
+      where id = ${session.id} and offset_bytes = ${session.offsetBytes}
+        and (writer is null or (writer = ${session.writer ?? ""} and writer_until_ms <= ${nowMs}))
+      returning id`;
+    return rows.length > 0;
+  }, CLAIMING);
+}
+
+/** False when another has it, or the session is over. */
+export async function renewClaim(db: Database, id: string, claimId: string, forMs: number): Promise<boolean> {
+  return db.tx(async (tx) => {
+    const rows = await tx.sql`/* upload.renew */
+      update upload_session set writer_until_ms = ${tx.dialect.nowMs} + ${forMs}
+      where id = ${id} and writer = ${claimId} returning id`;
+    return rows.length > 0;
+  }, CLAIMING);
+}
+
+/** Nobody holds the session any more; does nothing when another has it by now. */
+export async function releaseUpload(db: Database, id: string, claimId: string): Promise<void> {
+  await db.tx(async (tx) => {
+    await tx.sql`/* upload.release */
+      update upload_session set writer = null, writer_until_ms = null where id = ${id} and writer = ${claimId}`;
+  }, CLAIMING);
 }
 
 /** Sessions whose time is over, oldest first, at most `limit`. */
 export async function listExpiredUploads(db: Db, nowMs: number, limit: number): Promise<UploadSession[]> {
   const rows = await db.sql<UploadRow>`/* upload.expired */
-    select id, repository_id, account_id, location, storage_state, digest_algorithm, offset_bytes, expires_ms
+    select id, repository_id, account_id, location, storage_state, digest_algorithm, offset_bytes, expires_ms, writer
     from upload_session where expires_ms <= ${nowMs} order by expires_ms limit ${limit}`;
   return rows.map(decodeUpload);
 }
@@ -82,5 +135,6 @@ function decodeUpload(row: UploadRow): UploadSession {
     algorithm: row.digest_algorithm === "sha512" ? "sha512" : "sha256",
     offsetBytes: toNumber(row.offset_bytes),
     expiresMs: toNumber(row.expires_ms),
+    writer: row.writer ?? undefined,
   };
 }

@@ -6,6 +6,7 @@
 import type { App } from "../../app.ts";
 import { sizeBytes } from "../../config/units.ts";
 import { RegistryError } from "../../errors.ts";
+import { errorFields } from "../../observe/logger.ts";
 import { createHasher, type Digest, type DigestAlgorithm, digestAlgorithm, type Hasher } from "../../oci/digest.ts";
 import type { ByteRange } from "../../oci/range.ts";
 import { formatUploadRange } from "../../oci/range.ts";
@@ -14,11 +15,15 @@ import { type Caller, principalName } from "../access/actor.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
 import { findBlobAnywhere, linkBlob, putBlob } from "../blob/queries.ts";
 import { queueReplication } from "../replication/targets.ts";
+import { busy, type Claim, keepingClaim, withClaim } from "./claim.ts";
 import { advanceUpload, deleteUploadRow, findUpload, insertUpload, type UploadSession } from "./queries.ts";
 
 export type { UploadSession } from "./queries.ts";
 
-type UploadApp = Pick<App, "config" | "db" | "clock" | "storage" | "uploadHashes" | "lookup" | "metrics" | "log">;
+type UploadApp = Pick<
+  App,
+  "config" | "db" | "clock" | "storage" | "uploadHashes" | "lookup" | "metrics" | "log" | "state"
+>;
 
 /** What a request brings: its bytes, and what it says of them. */
 export interface UploadBody {
@@ -65,6 +70,7 @@ export async function startUpload(
     algorithm,
     offsetBytes: 0,
     expiresMs: nowMs + app.config.BLOBUPLOAD_DELETION_DATE_THRESHOLD * 60_000,
+    writer: undefined,
   };
   const row = { ...session, principal: principalName(caller), createdMs: nowMs };
   await app.db.tx((tx) => insertUpload(tx, row), PROGRESS);
@@ -103,8 +109,15 @@ export async function requireUpload(
  * does not begin where the stored bytes end, with the session as usable as before.
  */
 export async function appendToUpload(app: UploadApp, session: UploadSession, body: UploadBody): Promise<UploadSession> {
-  return withUpload(app, session, async () => {
-    const { session: after, hasher } = await append(app, session, body, session.algorithm);
+  return withUpload(app, session, async (begun, claim) => {
+    const { session: after, hasher } = await append(
+      app,
+      begun,
+      body,
+      session.algorithm,
+      claim && { ...claim, isKept: false },
+    );
+    if (claim && after.offsetBytes > begun.offsetBytes) claim.isGivenUp = true;
     if (hasher) app.uploadHashes.keep(session.id, hasher, after.offsetBytes);
     return after;
   });
@@ -120,24 +133,34 @@ export async function finishUpload(
   digest: Digest,
   body: UploadBody = NO_BYTES,
 ): Promise<void> {
-  return withUpload(app, session, async () => {
+  return withUpload(app, session, async (begun, claim) => {
     const algorithm = digestAlgorithm(digest);
-    const { session: full, hasher } = await append(app, session, body, algorithm);
+    const { session: full, hasher } = await append(app, begun, body, algorithm, claim && { ...claim, isKept: true });
     const actual = (hasher ?? (await rehash(app, full, algorithm))).digest();
     if (actual !== digest) {
-      await dropUpload(app, full);
+      await dropUpload(app, full, claim);
       throw new RegistryError("digest_invalid", {
         message: `the uploaded bytes have the digest "${actual}", not "${digest}"`,
         detail: { digest, actual },
       });
     }
-    await store(app, full, digest);
+    await store(app, full, digest, claim);
   });
 }
 
 /** Ends a session and drops its bytes. */
 export async function cancelUpload(app: UploadApp, session: UploadSession): Promise<void> {
-  return withUpload(app, session, () => dropUpload(app, session));
+  return withUpload(app, session, (begun, claim) => dropUpload(app, begun, claim));
+}
+
+/** Ends a session after a failure, which is what the caller hears of and not of this. What is left is swept later. */
+export async function abandonUpload(app: UploadApp, session: UploadSession): Promise<void> {
+  try {
+    const left = await findUpload(app.db, session.id);
+    if (left) await cancelUpload(app, left);
+  } catch (error) {
+    app.log.warn("cannot drop an upload that failed; it is swept later", errorFields(error));
+  }
 }
 
 async function append(
@@ -145,6 +168,7 @@ async function append(
   session: UploadSession,
   body: UploadBody,
   algorithm: DigestAlgorithm,
+  claim: (Claim & { readonly isKept: boolean }) | undefined,
 ): Promise<{ session: UploadSession; hasher: Hasher | undefined }> {
   requireRange(session, body);
   const kept = app.uploadHashes.take(session.id, algorithm, session.offsetBytes);
@@ -160,6 +184,7 @@ async function append(
     for await (const chunk of body.stream) {
       received += chunk.length;
       if (session.offsetBytes + received > limitBytes) throw tooLarge(session.offsetBytes + received, limitBytes);
+      if (claim?.isDue()) await claim.renew();
       // The write runs on while the hash is computed; it waits only when too much is in flight.
       const written = writer.write(chunk);
       hasher.update(chunk);
@@ -169,7 +194,7 @@ async function append(
     requireLength(session, body, received);
     const storageState = await writer.flush();
     const next = { offsetBytes: session.offsetBytes + received, storageState, algorithm };
-    const moved = received === 0 || (await app.db.tx((tx) => advanceUpload(tx, session, next), PROGRESS));
+    const moved = received === 0 || (await app.db.tx((tx) => advanceUpload(tx, session, next, claim), PROGRESS));
     if (!moved) throw new RegistryError("range_invalid", { message: "another request of this upload was faster" });
     app.metrics.pushedBytes.inc(received);
     stopTimer();
@@ -245,15 +270,19 @@ async function rehash(app: UploadApp, session: UploadSession, algorithm: DigestA
   return hasher;
 }
 
-async function store(app: UploadApp, session: UploadSession, digest: Digest): Promise<void> {
+async function store(app: UploadApp, session: UploadSession, digest: Digest, claim: Claim | undefined): Promise<void> {
   const { location } = session;
   const driver = app.storage.driver(location);
   const key = blobKey(digest);
   // Bytes the store has already are not written again; they were durable before their row was.
-  if (await isStored(app, location, digest)) await driver.deleteUpload(session.id, session.storageState);
-  else await driver.commitUpload(session.id, await storedState(app, session), key, session.offsetBytes);
+  await keepingClaim(claim, async () => {
+    if (await isStored(app, location, digest)) await driver.deleteUpload(session.id, session.storageState);
+    else await driver.commitUpload(session.id, await storedState(app, session), key, session.offsetBytes);
+  });
   const nowMs = app.clock.nowMs();
   await app.db.tx(async (tx) => {
+    // First: what was committed under a claim that is lost may be what another request wrote.
+    if (!(await deleteUploadRow(tx, session.id, claim?.id)) && claim) throw busy(session.offsetBytes);
     const blobId = await putBlob(tx, { digest, sizeBytes: session.offsetBytes, location, nowMs });
     await queueReplication(tx, app, blobId, location);
     await linkBlob(tx, {
@@ -263,8 +292,8 @@ async function store(app: UploadApp, session: UploadSession, digest: Digest): Pr
       leaseUntilMs: nowMs + app.config.PUSH_TEMP_TAG_EXPIRATION_SEC * 1000,
       nowMs,
     });
-    await deleteUploadRow(tx, session.id);
   });
+  if (claim) claim.isGivenUp = true;
   app.uploadHashes.drop(session.id);
 }
 
@@ -278,20 +307,26 @@ async function isStored(app: UploadApp, location: string, digest: Digest): Promi
   return driver.isLocal || (await driver.find(key)) !== undefined;
 }
 
-async function dropUpload(app: UploadApp, session: UploadSession): Promise<void> {
+async function dropUpload(app: UploadApp, session: UploadSession, claim: Claim | undefined): Promise<void> {
   app.uploadHashes.drop(session.id);
   await app.storage.driver(session.location).deleteUpload(session.id, session.storageState);
-  await app.db.tx((tx) => deleteUploadRow(tx, session.id), PROGRESS);
+  await app.db.tx((tx) => deleteUploadRow(tx, session.id, claim?.id), PROGRESS);
+  if (claim) claim.isGivenUp = true;
 }
 
 /** Two requests of one session cannot both append: the second is told to look where the first one got to. */
-function withUpload<T>(app: UploadApp, session: UploadSession, work: () => Promise<T>): Promise<T> {
-  return app.uploadHashes.exclusive(session.id, work, () => {
-    throw new RegistryError("range_invalid", {
-      message: "another request of this upload is under way",
-      headers: { Range: formatUploadRange(session.offsetBytes) },
-    });
-  });
+function withUpload<T>(
+  app: UploadApp,
+  session: UploadSession,
+  work: (session: UploadSession, claim: Claim | undefined) => Promise<T>,
+): Promise<T> {
+  return app.uploadHashes.exclusive(
+    session.id,
+    () => withClaim(app, session, work),
+    () => {
+      throw busy(session.offsetBytes);
+    },
+  );
 }
 
 function tooLarge(size: number, limitBytes: number): RegistryError {

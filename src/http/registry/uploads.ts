@@ -2,6 +2,7 @@
 
 import { mountBlob } from "../../domain/blob/blob.ts";
 import {
+  abandonUpload,
   appendToUpload,
   cancelUpload,
   finishUpload,
@@ -56,7 +57,7 @@ async function start({ app, caller, request, repository, query }: StartContext):
     await finishUpload(app, session, digest, uploadBody(request));
   } catch (error) {
     // Nobody was told of this session, so nobody could go on with it.
-    await cancelUpload(app, session);
+    await abandonUpload(app, session);
     throw error;
   }
   return created(repository.path, digest);
