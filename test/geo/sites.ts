@@ -3,7 +3,7 @@
  * the same database to look at what is recorded.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { type BootedApp, boot } from "../../src/boot.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { createUser } from "../../src/domain/user/account.ts";
@@ -14,10 +14,12 @@ import { readObject } from "../../src/storage/read-object.ts";
 import { type CommandResult, runBerth } from "../cli/command.ts";
 import { type BerthServer, startBerth } from "../support/berth.ts";
 import { chooseServerDatabase } from "../support/database.ts";
+import { type RunningProcess, startProcess } from "../support/process.ts";
 import { type Descriptor, digestOf, type PushedImage, RegistryClient } from "../support/registry-client.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
 import type { GeoStore } from "./stores.ts";
 
+const mainFile = join(import.meta.dir, "..", "..", "src", "main.ts");
 const username = "admin";
 const password = "correct-horse-battery";
 /** Whatever a busy machine does: conditions are awaited, and this is only when to call it a failure. */
@@ -37,6 +39,8 @@ export interface Sites {
   readonly stores: Readonly<Record<SiteName, GeoStore>>;
   /** Runs `berth` with the sites' config, or with other keys over it. */
   run(args: readonly string[], options?: { stdin?: string; config?: Record<string, unknown> }): Promise<CommandResult>;
+  /** Starts `berth worker storagereplication` with other keys over the sites' config. */
+  startWorker(config: Record<string, unknown>): RunningProcess;
   /** Where a blob is recorded to be, sorted. */
   placesOf(digest: string): Promise<string[]>;
   /** Waits until each of these blobs is recorded in both stores. */
@@ -94,18 +98,29 @@ export async function startSites(
     return rows.map((row) => row.location).sort();
   };
   let commands = 0;
+  const place = (other: Record<string, unknown>) => {
+    const configDir = join(dir.path, `command-${++commands}`);
+    mkdirSync(configDir);
+    writeFileSync(join(configDir, "config.yaml"), JSON.stringify({ ...config, ...other }));
+    return ["--config", configDir, "--data", join(dir.path, "us")];
+  };
   return {
     us: site(us),
     eu: site(eu),
     app,
     stores,
     placesOf,
+    startWorker(other) {
+      const binary = process.env.TEST_BERTH_BINARY;
+      const [command = "", ...script] = binary ? [resolve(binary)] : [process.execPath, mainFile];
+      return startProcess({
+        command,
+        args: [...script, "worker", "storagereplication", ...place(other)],
+        name: "worker",
+      });
+    },
     run(args, { stdin, config: other = {} } = {}) {
-      const configDir = join(dir.path, `command-${++commands}`);
-      mkdirSync(configDir);
-      writeFileSync(join(configDir, "config.yaml"), JSON.stringify({ ...config, ...other }));
-      const data = join(dir.path, "us");
-      return runBerth([...args, "--config", configDir, "--data", data], {
+      return runBerth([...args, ...place(other)], {
         cwd: dir.path,
         timeoutMs: patienceMs,
         ...(stdin === undefined ? {} : { stdin }),
