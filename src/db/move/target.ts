@@ -49,8 +49,9 @@ export async function claimTarget(db: Database, claim: Claim): Promise<void> {
       const what = mark.state === "target" ? `an unfinished move from "${mark.from}"` : "a registry of its own";
       throw new Error(`The target holds ${what}; give it an empty database.`);
     }
+    // Empty and older is what a kill in the middle of the migrations leaves: they go on below.
     if (mark === undefined) await requireEmpty(db);
-    if (before !== migrations.length) {
+    else if (before !== migrations.length) {
       throw new Error(
         `The target's schema is at version ${before} and this program's at ${migrations.length}; give it an empty database.`,
       );
