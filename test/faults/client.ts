@@ -14,6 +14,8 @@ export class Tally {
   answered = 0;
   /** 503 with Retry-After. */
   unavailable = 0;
+  /** Refused because a request that failed still holds the upload. */
+  busy = 0;
   /** Cut in the middle of an answer. */
   broken = 0;
   slowestMs = 0;
@@ -60,6 +62,11 @@ export class FaultClient extends CrashClient {
       const copy = response.clone();
       const body = new Uint8Array(await response.arrayBuffer());
       if (response.status < 500) {
+        if (response.status === 416 && new TextDecoder().decode(body).includes("another request of this upload")) {
+          // The one before failed and could not say so to the database yet.
+          tally.busy++;
+          throw new ConnectionLost(`${what}: the upload is taken still`);
+        }
         tally.answered++;
         return { response: copy, body };
       }

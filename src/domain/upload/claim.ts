@@ -16,6 +16,8 @@ type ClaimApp = Pick<App, "db" | "storage" | "state" | "log">;
 const CLAIM_MS = 30_000;
 /** It is renewed when it is this old: a late write of a slow disk must not meet the next writer. */
 const RENEW_MS = 10_000;
+/** Between two tries to give up a claim while the database is away. */
+const RELEASE_PAUSE_MS = 500;
 
 /** A request's right to write into an upload. */
 export interface Claim {
@@ -59,10 +61,27 @@ export async function withClaim<T>(
     return await work(session.writer === undefined ? session : await moveAway(app, session), claim);
   } finally {
     // Most often the last transaction has done it; here it is given up after a failure.
-    if (!claim.isGivenUp) {
-      await releaseUpload(app.db, session.id, id).catch((error: unknown) =>
-        app.log.warn("cannot give up an upload that failed; it stays taken for half a minute", errorFields(error)),
-      );
+    if (!claim.isGivenUp) await giveUp(app, session.id, id);
+  }
+}
+
+/**
+ * Lets the upload go. A database that is away is told when it is back, so that the client need not wait for the claim's end;
+ * the caller waits for the first try alone.
+ */
+async function giveUp(
+  app: ClaimApp,
+  sessionId: string,
+  id: string,
+  untilMs = performance.now() + CLAIM_MS,
+): Promise<void> {
+  try {
+    await releaseUpload(app.db, sessionId, id);
+  } catch (error) {
+    if (performance.now() < untilMs) {
+      setTimeout(() => void giveUp(app, sessionId, id, untilMs), RELEASE_PAUSE_MS).unref();
+    } else {
+      app.log.warn("cannot give up an upload that failed; it stayed taken for half a minute", errorFields(error));
     }
   }
 }
