@@ -347,6 +347,14 @@ describe("a target is refused", () => {
     await requireUsable(other);
   });
 
+  test.each(engines)("but not one whose schema is only half made and empty (%s)", async (engine) => {
+    const { db: from } = await make("sqlite");
+    const to = await open(await newUri(engine));
+    await migrate(to, migrations.slice(0, 2));
+    await move(from, to);
+    expect((await to.sql`select id from account`).length).toBe(3);
+  });
+
   test("that is the source itself, by whatever name", async () => {
     const { uri, db } = await make("postgres");
     const again = await open(uri.replace("localhost", "127.0.0.1"));
