@@ -43,6 +43,7 @@ async function startOnSmallDisk(
   const disk = join(dir.path, "disk");
   mkdirSync(disk);
   const berth = await startBerth({
+    alone: "each server would mount a disk of its own",
     binary: writeLauncher(dir.path, disk, sizeBytes),
     config: { SUPER_USERS: ["admin"], FEATURE_USER_INITIALIZE: true, ...config(disk) },
     ...(database === undefined ? {} : { database }),

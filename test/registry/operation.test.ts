@@ -11,7 +11,10 @@ const debugSecret = "look-inside-0123456789";
 let registry: Registry;
 
 beforeAll(async () => {
-  registry = await startRegistry({ ENABLE_HEALTH_DEBUG_SECRET: debugSecret });
+  registry = await startRegistry(
+    { ENABLE_HEALTH_DEBUG_SECRET: debugSecret },
+    { alone: "its metrics and its log are those of one instance" },
+  );
   await publish(registry.admin, "admin/operation", image("operation"), "v1");
   await registry.admin.pullManifest("admin/operation", "v1");
 }, 60_000);

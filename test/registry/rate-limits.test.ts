@@ -13,11 +13,14 @@ describe("with FEATURE_RATE_LIMITS", () => {
   let url: string;
 
   beforeAll(async () => {
-    registry = await startRegistry({
-      FEATURE_RATE_LIMITS: true,
-      NON_RATE_LIMITED_NAMESPACES: ["alice"],
-      TRUSTED_PROXY_CIDR: ["127.0.0.0/8"],
-    });
+    registry = await startRegistry(
+      {
+        FEATURE_RATE_LIMITS: true,
+        NON_RATE_LIMITED_NAMESPACES: ["alice"],
+        TRUSTED_PROXY_CIDR: ["127.0.0.0/8"],
+      },
+      { alone: "each instance counts the requests that it gets" },
+    );
     url = registry.berth.url;
     for (const name of ["alice", "bob"]) {
       await publish(await registry.user(name), `${name}/repo`, image("limits"), "v1");
