@@ -31,6 +31,8 @@ const WITHOUT_DATABASE: ReadonlySet<string> = new Set([
   "storage",
   "support",
 ]);
+/** Sites that are apart share no file: these run on PostgreSQL alone. */
+const ON_POSTGRES_ALONE: ReadonlySet<string> = new Set(["geo"]);
 /** These take both engines in one run, and the older PostgreSQL in another. */
 const CHOOSES_DATABASES: ReadonlySet<string> = new Set(["db"]);
 /** The oldest and the newest PostgreSQL that we promise; what names no version here is tested on the newest. */
@@ -39,7 +41,20 @@ const ON_OLDER_POSTGRES: ReadonlySet<string> = new Set(["api", "cli"]);
 /** These use programs that only Go brings, whose first build takes minutes: they run when the others are done. */
 const WITH_GO: ReadonlySet<string> = new Set(["clients", "conformance"]);
 /** Longest first, so that none of them is left over at the end; folders that are not named here come before these. */
-const ORDER = ["registry", "crash", "cli", "binary", "db", "readme", "api", "storage", "bench", "support", ...WITH_GO];
+const ORDER = [
+  "geo",
+  "registry",
+  "crash",
+  "cli",
+  "binary",
+  "db",
+  "readme",
+  "api",
+  "storage",
+  "bench",
+  "support",
+  ...WITH_GO,
+];
 /** Two cores: a third part at once takes as long and makes what measures time less sure. */
 const AT_ONCE = 2;
 /** The whole run has 25 minutes; one part that takes this long hangs. */
@@ -93,6 +108,7 @@ function folderParts(folder: string, ground: Ground): Part[] {
   });
   if (CHOOSES_DATABASES.has(folder)) return databaseLayer(folder, `test/${folder}`, ground);
   if (WITHOUT_DATABASE.has(folder)) return [part(folder, "sqlite")];
+  if (ON_POSTGRES_ALONE.has(folder)) return [part(`${folder} (postgres)`, "postgres")];
   return (["sqlite", "postgres"] as const).map((database) => part(`${folder} (${database})`, database));
 }
 
