@@ -9,6 +9,7 @@ import { Gatherings } from "./gatherings.ts";
 import { EXIT, type Invocation, UsageError } from "./invocation.ts";
 import { ownCommand } from "./own-command.ts";
 import { type FromChild, SEAT_VARIABLE, type Seat, type ToChild } from "./process-messages.ts";
+import { onStopSignals } from "./stop-signals.ts";
 
 /** More than any machine has cores; a slip of the finger should not fill its memory. */
 const PROCESSES_MAX = 256;
@@ -18,8 +19,6 @@ const RESTART_MS_MAX = 30_000;
 const STEADY_MS = 60_000;
 /** A child ends by itself within half a minute of being told; one that does not is ended. */
 const STOP_MS = 60_000;
-/** A terminal sends Ctrl-C to npm and to us, and npm passes it on: two signals this close together are one. */
-const SAME_SIGNAL_MS = 500;
 
 /** How many processes the command line asks for. Throws UsageError. */
 export function processCount({ options }: Pick<Invocation, "options">): number {
@@ -231,20 +230,14 @@ class Parent {
   }
 
   #obeySignals(): void {
-    let firstMs: number | undefined;
-    const stop = (signal: string) => {
-      const nowMs = performance.now();
-      if (firstMs === undefined) {
-        firstMs = nowMs;
-        this.#stop(signal);
-      } else if (nowMs - firstMs > SAME_SIGNAL_MS) {
+    const stop = onStopSignals(
+      (signal) => this.#stop(signal),
+      (signal) => {
         this.#log.warn("stopping at once", { signal });
         for (const { process } of this.#children) process.kill("SIGKILL");
         process.exit(EXIT.failed);
-      }
-    };
-    process.on("SIGTERM", stop);
-    process.on("SIGINT", stop);
+      },
+    );
     const replace = (signal: string) => void this.#replaceAll(signal);
     process.on("SIGUSR2", replace);
     // A terminal that is closed means the end; without one it is how service managers ask for a new config.

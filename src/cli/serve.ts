@@ -20,6 +20,7 @@ import { EXIT, type Invocation } from "./invocation.ts";
 import { type ListenAddress, mainAddress, metricsAddressOf } from "./listen-address.ts";
 import { dataDirOf, loadFor } from "./load.ts";
 import { type Ending, Sibling } from "./sibling.ts";
+import { onStopSignals } from "./stop-signals.ts";
 
 /**
  * After SIGTERM /health/instance says 503 for this long while everything else is still answered: a load balancer that
@@ -30,8 +31,6 @@ const GRACE_MS = 2_000;
 const POLL_PAUSE_MS = 30_000;
 /** How long running transfers may take to end after that. */
 const DRAIN_MS = 25_000;
-/** A terminal sends Ctrl-C to npm and to us, and npm passes it on: two signals this close together are one. */
-const SAME_SIGNAL_MS = 500;
 
 /** Serves until a signal; one of several processes when `processes.ts` started it. */
 export async function serve(invocation: Invocation): Promise<number> {
@@ -166,19 +165,10 @@ function keepSecret(path: string, secret: string): void {
 /** Resolves with the first signal. A second one means it: nobody is waited for. */
 function stopSignal(log: BootedApp["log"]): Promise<string> {
   return new Promise((resolve) => {
-    let firstMs: number | undefined;
-    const onSignal = (signal: string) => {
-      const nowMs = performance.now();
-      if (firstMs === undefined) {
-        firstMs = nowMs;
-        resolve(signal);
-      } else if (nowMs - firstMs > SAME_SIGNAL_MS) {
-        log.warn("stopping at once", { signal });
-        process.exit(EXIT.failed);
-      }
-    };
-    process.on("SIGTERM", onSignal);
-    process.on("SIGINT", onSignal);
+    onStopSignals(resolve, (signal) => {
+      log.warn("stopping at once", { signal });
+      process.exit(EXIT.failed);
+    });
   });
 }
 
