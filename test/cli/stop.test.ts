@@ -1,7 +1,8 @@
 /** Stopping: what runs may end, health tells the load balancers, and a second signal is obeyed at once. */
 import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { type BerthServer, startBerth } from "../support/berth.ts";
 import { basicAuthorization, digestOf, RegistryClient } from "../support/registry-client.ts";
 
@@ -39,7 +40,8 @@ async function halfUpload(server: BerthServer, content: Uint8Array<ArrayBuffer>)
     (response) => response.status,
     () => "cut" as const,
   );
-  await Bun.sleep(300);
+  const uploads = join(server.dataDir, "blobs", "uploads");
+  await until(async () => readdirSync(uploads).some((name) => !name.startsWith(".")));
   return { answer, finish };
 }
 
@@ -49,7 +51,10 @@ const refuses = (server: BerthServer) =>
     () => true,
   );
 
-async function until(probe: () => Promise<boolean>, timeoutMs = 5000): Promise<number> {
+/** Its own end: another signal would cut it short. */
+const hasEnded = (server: BerthServer) => until(async () => !existsSync(`/proc/${server.pid}`), 30_000);
+
+async function until(probe: () => Promise<boolean>, timeoutMs = 20_000): Promise<number> {
   const startedMs = performance.now();
   while (!(await probe())) {
     if (performance.now() - startedMs > timeoutMs) throw new Error(`still not so after ${timeoutMs} ms`);
@@ -100,8 +105,7 @@ test("whoever polls sees 503 before connections are refused, while pulls are sti
   // Two polls of one a second fit in; nobody is kept waiting for much longer.
   expect(tookMs).toBeGreaterThan(1000);
   expect(tookMs).toBeLessThan(4000);
-  // Its own end: another signal would cut it short.
-  await until(async () => !existsSync(`/proc/${server.pid}`));
+  await hasEnded(server);
   expect(await server.shutDown()).toBe(0);
 });
 
@@ -127,5 +131,6 @@ test("one Ctrl-C that arrives twice, from the terminal and from npm, is one", as
   await until(() => refuses(server));
   upload.finish();
   expect(await upload.answer).toBe(201);
+  await hasEnded(server);
   expect(await server.shutDown()).toBe(0);
 });
