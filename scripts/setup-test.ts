@@ -2,10 +2,13 @@
  * Installs what the tests need and this machine lacks, and prints what it does. `packages` or `go` as argument does only
  * that half: building the Go programs takes minutes and can run beside tests that do not need them.
  */
-import { installGoPrograms, installPackages } from "../test/support/setup.ts";
+import { installAzurite } from "../test/support/azurite.ts";
+import { installGoPrograms, installPackages, type Print } from "../test/support/setup.ts";
 
-const print = (line: string) => console.log(`set-up: ${line}`);
-const halves = { packages: installPackages, go: installGoPrograms };
+const print: Print = (line) => console.log(`set-up: ${line}`);
+const installPrograms = async (to: Print) =>
+  (await Promise.all([installPackages(to), installAzurite(to)])).every(Boolean);
+const halves = { packages: installPrograms, go: installGoPrograms };
 
 const [asked] = process.argv.slice(2);
 if (asked !== undefined && !Object.hasOwn(halves, asked)) {

@@ -34,6 +34,11 @@ export function readOverrides(env: Environment): Overrides {
   return { values, ignoresValidation };
 }
 
+/** What AWS's own tools read, of this process: where a program gets its access keys, and its region. */
+export function awsEnvironment(): Environment {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith("AWS_")));
+}
+
 /** Variables that have a meaning for a registry, Quay's and ours, and those that its libraries look at. */
 const MEANINGFUL =
   /^(QUAY_|BERTH_|WORKER_|NODE_EXTRA_CA_CERTS$|DB_CONNECTION_POOLING$|DEBUGLOG$|IGNORE_VALIDATION$|TZ$|(HTTPS?|NO|ALL)_PROXY$)/i;

@@ -318,7 +318,7 @@ describe("what this build refuses", () => {
     expect(problemsOf(() => load(yaml))).toEqual([
       'REGISTRY_STATE must be one of normal, readonly. It is "closed".',
       'AUTHENTICATION_TYPE "OIDC" is not in this build yet; Database and AppToken are',
-      "DISTRIBUTED_STORAGE_CONFIG.s3 uses S3Storage, which is not in this build yet; LocalStorage, SwiftStorage are",
+      "DISTRIBUTED_STORAGE_CONFIG.s3 uses S3Storage, which is not in this build yet; AzureStorage, LocalStorage, SwiftStorage are",
       "DB_URI names a MySQL database; Berth speaks SQLite and PostgreSQL, and the README says how to migrate",
     ]);
   });

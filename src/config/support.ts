@@ -240,7 +240,7 @@ export function notices(config: Config): string[] {
 }
 
 /** The engines of DISTRIBUTED_STORAGE_CONFIG that `storage/open.ts` can open. */
-const OWN_DRIVERS: readonly string[] = ["LocalStorage", "SwiftStorage"];
+const OWN_DRIVERS: readonly string[] = ["AzureStorage", "LocalStorage", "SwiftStorage"];
 
 /** Values that are right for Quay and that this build cannot honour. They stay errors under IGNORE_VALIDATION too. */
 export function refusals(config: Config): ConfigProblem[] {

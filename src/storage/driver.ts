@@ -52,6 +52,8 @@ export interface StorageDriver {
    * a later one continues. Where it is false, the caller must see to it that one process writes at a time.
    */
   readonly fencesWriters: boolean;
+  /** Chunks of an upload, but the last one, should be this long: shorter ones are stored more than once on their way. */
+  readonly chunkBytesMin?: number;
 
   /** Finds an object, undefined when there is none. */
   find(key: string): Promise<{ sizeBytes: number } | undefined>;
@@ -76,8 +78,8 @@ export interface StorageDriver {
    *
    * With `lastKey` these are the last bytes and will be committed under that key by this process, if their digest holds: a
    * driver may write them there unseen, or hold a small object until then. The state that `flush` gives is then good for
-   * `readUpload`, `commitUpload` and `deleteUpload` of this process only; the upload's earlier state stays good for a new
-   * try, except after `commitUpload` or `deleteUpload`.
+   * `commitUpload` and `deleteUpload` of this process only, and for ten minutes; the upload's earlier state stays good for a
+   * new try, except after `commitUpload` or `deleteUpload`.
    */
   openUpload(uploadId: string, state: string, offsetBytes: number, lastKey?: string): Promise<UploadWriter>;
   /** Reads back the first `sizeBytes` of an unfinished upload, to compute its hash where nobody kept it. */

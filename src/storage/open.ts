@@ -36,10 +36,18 @@ export async function openDrivers(config: Config, context: DriverContext): Promi
   return drivers;
 }
 
-async function openDriver(location: string, [kind, args]: Engine, context: EngineContext): Promise<StorageDriver> {
+async function openDriver(location: string, engine: Engine, context: EngineContext): Promise<StorageDriver> {
+  const [kind, args] = engine;
   switch (kind) {
     case "LocalStorage":
       return openLocalStorage({ rootPath: args.storage_path, clock: context.clock });
+    case "S3Storage":
+    case "RadosGWStorage":
+    case "RHOCSStorage":
+    case "GoogleCloudStorage":
+      return (await import("./s3/open.ts")).openS3(engine, location, context);
+    case "AzureStorage":
+      return (await import("./azure/open.ts")).openAzure(location, args, context);
     case "SwiftStorage":
       return (await import("./swift/open.ts")).openSwift(args, context);
     default: {

@@ -22,6 +22,7 @@ export function watchDriver(driver: StorageDriver, location: string, health: Loc
     kind: driver.kind,
     isLocal: driver.isLocal,
     fencesWriters: driver.fencesWriters,
+    ...(driver.chunkBytesMin === undefined ? {} : { chunkBytesMin: driver.chunkBytesMin }),
     find: (key) => run(() => driver.find(key)),
     source: async (key, sizeBytes) => watchSource(await run(() => driver.source(key, sizeBytes)), run),
     ...(clientUrl ? { clientUrl: (key, request) => run(() => clientUrl(key, request)) } : {}),

@@ -15,6 +15,7 @@ const goTools = {
   helm: "helm.sh/helm/v3/cmd/helm@v3.21.4",
   oras: "oras.land/oras/cmd/oras@v1.3.6",
   regctl: "github.com/regclient/regclient/cmd/regctl@v0.11.5",
+  versitygw: "github.com/versity/versitygw/cmd/versitygw@v1.7.0",
   zb: "zotregistry.dev/zot/v2/cmd/zb@v2.1.20",
   zot: "zotregistry.dev/zot/v2/cmd/zot@v2.1.20",
 } as const;

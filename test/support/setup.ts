@@ -10,11 +10,12 @@ import { debianPackageOf, findTool } from "./tools.ts";
 const programs = [
   ...["buildah", "podman", "skopeo", "docker-registry"],
   ...["swift-account-server", "swift-container-server", "swift-object-server", "swift-proxy-server"],
+  ...["ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin"],
   ...["keystone-manage", "memcached", "swift-ring-builder"],
   ...["curl", "ip", "ldd", "mount", "nft", "openssl", "postgres", "setpriv", "strace", "unshare"],
 ];
 /** Quick to build first, so that their tests need not wait for the large ones. */
-const goPrograms: readonly GoTool[] = ["conformance", "crane", "regctl", "oras", "helm", "cosign"];
+const goPrograms: readonly GoTool[] = ["versitygw", "conformance", "crane", "regctl", "oras", "helm", "cosign"];
 /** The compiler uses all cores by itself; the second build fills the time in which the first one downloads. */
 const goAtOnce = 2;
 const aptTimeoutMs = 10 * 60_000;

@@ -5,17 +5,21 @@
 
 /** Debian packages of programs whose package has another name. */
 const debianPackages: Record<string, string> = {
+  ceph: "ceph-common",
   dockerd: "docker.io",
   htpasswd: "apache2-utils",
   ip: "iproute2",
   "keystone-manage": "python3-keystone",
   ldd: "libc-bin",
+  monmaptool: "ceph-base",
   nft: "nftables",
   nginx: "nginx-light",
+  node: "nodejs",
   // The oldest that we promise; the newest comes with npm.
   postgres: "postgresql-15",
   psql: "postgresql-client",
   setpriv: "util-linux",
+  "radosgw-admin": "ceph-common",
   "swift-account-server": "swift-account",
   "swift-container-server": "swift-container",
   "swift-object-server": "swift-object",

@@ -7,6 +7,7 @@ import {
   block,
   bool,
   minutes,
+  oneOf,
   openBlock,
   optionalBool,
   optionalCount,
@@ -20,19 +21,40 @@ import {
   texts,
 } from "../fields.ts";
 
+const partError = "must be a whole number of MiB from 5 to 512";
+
+/** Berth's own, beside Quay's, for every engine that speaks S3. */
+const s3Additions = {
+  /** `auto`: the bucket before AWS's host name, and in the path of every other server. */
+  addressing_style: oneOf(["auto", "path", "virtual"]).optional(),
+  /** Length of the parts of an upload in MiB, 8 unless given; longer when MAXIMUM_LAYER_SIZE needs it. */
+  part_size_mib: z.int({ error: partError }).min(5, { error: partError }).max(512, { error: partError }).optional(),
+  /** Left out: AES256 at AWS, as Quay asks for, and none of other servers, which may refuse it. */
+  server_side_encryption: oneOf(["none", "AES256", "aws:kms"]).optional(),
+  kms_key_id: optionalText(),
+  /** Where clients reach the store, when that is another address than ours. */
+  public_endpoint_url: optionalText(),
+  s3_region: optionalText(),
+};
+
 const s3 = {
+  ...s3Additions,
   storage_path: requiredText(),
   s3_bucket: requiredText(),
   s3_access_key: optionalText(),
   s3_secret_key: optionalText(),
-  s3_region: optionalText(),
+  /** Of keys that are good for a while only. */
+  s3_session_token: optionalText(),
   host: optionalText(),
   port: optionalPort(),
+  /** Whether `host` is spoken to over TLS, which it is unless this is false; `endpoint_url` says so itself. */
+  is_secure: optionalBool(),
   endpoint_url: optionalText(),
   maximum_chunk_size_gb: optionalCount(),
 };
 
 const keyedBucket = {
+  ...s3Additions,
   storage_path: requiredText(),
   access_key: requiredText(),
   secret_key: requiredText(),
