@@ -56,12 +56,16 @@ describe.if(chosen)("postgres", () => {
       tx.script("create table t (id bigint primary key, n bigint not null); insert into t values (1, 0), (2, 0)"),
     );
     let runs = 0;
+    // In the first round each holds its first row before either asks for the other's.
+    const both = Promise.withResolvers<void>();
+    let holders = 0;
     const touch = (first: number, second: number) =>
       db.tx(async (tx) => {
         runs++;
         tx.changed(`pair:${first}`);
         await tx.sql`update t set n = n + 1 where id = ${first}`;
-        await Bun.sleep(100);
+        if (++holders === 2) both.resolve();
+        await both.promise;
         await tx.sql`update t set n = n + 1 where id = ${second}`;
       });
     const heard: unknown[] = [];

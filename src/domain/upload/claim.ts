@@ -12,10 +12,14 @@ import { claimUpload, findUpload, releaseUpload, renewClaim, type UploadSession 
 
 type ClaimApp = Pick<App, "db" | "storage" | "state" | "log">;
 
-/** How long a claim outlives its last renewal. */
-const CLAIM_MS = 30_000;
-/** It is renewed when it is this old: a late write of a slow disk must not meet the next writer. */
-const RENEW_MS = 10_000;
+/**
+ * How long a claim outlives its last renewal, and so how long a client waits that goes on elsewhere after its server died.
+ * Nothing is lost where a writer is only slow for as long: `moveAway`.
+ */
+const CLAIM_MS = 5000;
+const RENEW_MS = 1500;
+/** Between two looks whether a claim in the way is alive. */
+const LOOK_MS = 250;
 /** Between two tries to give up a claim while the database is away. */
 const RELEASE_PAUSE_MS = 500;
 
@@ -32,8 +36,8 @@ export interface Claim {
 }
 
 /**
- * Runs `work` while no other process writes into the upload; undefined where there is no need for a claim. Throws
- * `range_invalid` while another request has it, and `blob_upload_unknown` when the session is over.
+ * Runs `work` while no other process writes into the upload; without a claim where there is no need for one. Throws
+ * `range_invalid` when another request has it or has moved it on, and `blob_upload_unknown` when the session is over.
  */
 export async function withClaim<T>(
   app: ClaimApp,
@@ -44,8 +48,7 @@ export async function withClaim<T>(
   const mayBeShared = app.db.engine === "postgres" || app.state.hasSiblings === true;
   if (driver.fencesWriters || !mayBeShared) return work(session, undefined);
   const id = crypto.randomUUID();
-  const taken = await claimUpload(app.db, session, id, CLAIM_MS);
-  if (!taken) throw await refusal(app, session);
+  const begun = await take(app, session, id);
   let renewedMs = performance.now();
   const claim: Claim = {
     id,
@@ -58,7 +61,7 @@ export async function withClaim<T>(
     },
   };
   try {
-    return await work(session.writer === undefined ? session : await moveAway(app, session), claim);
+    return await work(begun.writer === undefined ? begun : await moveAway(app, begun), claim);
   } finally {
     // Most often the last transaction has done it; here it is given up after a failure.
     if (!claim.isGivenUp) await giveUp(app, session.id, id);
@@ -81,7 +84,7 @@ async function giveUp(
     if (performance.now() < untilMs) {
       setTimeout(() => void giveUp(app, sessionId, id, untilMs), RELEASE_PAUSE_MS).unref();
     } else {
-      app.log.warn("cannot give up an upload that failed; it stayed taken for half a minute", errorFields(error));
+      app.log.warn("cannot give up an upload that failed; it stayed taken for some seconds", errorFields(error));
     }
   }
 }
@@ -106,9 +109,24 @@ export function busy(offsetBytes: number): RegistryError {
   });
 }
 
-async function refusal(app: ClaimApp, session: UploadSession): Promise<RegistryError> {
-  const now = await findUpload(app.db, session.id);
-  return now ? busy(now.offsetBytes) : new RegistryError("blob_upload_unknown", { detail: { uuid: session.id } });
+/** Claims the session and gives it as it stood then. A claim in the way that nobody renews is waited for. */
+async function take(app: ClaimApp, asked: UploadSession, claimId: string): Promise<UploadSession> {
+  let session = asked;
+  while (!(await claimUpload(app.db, session, claimId, CLAIM_MS))) {
+    const now = await findUpload(app.db, session.id);
+    if (!now) throw new RegistryError("blob_upload_unknown", { detail: { uuid: session.id } });
+    if (now.offsetBytes !== asked.offsetBytes || app.state.draining) throw busy(now.offsetBytes);
+    // Seen first here: only from now on can it be told whether it is renewed.
+    const isAlive = session.writer !== undefined && now.writer !== undefined && !isSameClaim(now, session);
+    if (isAlive) throw busy(now.offsetBytes);
+    session = now;
+    if (now.writer !== undefined) await Bun.sleep(LOOK_MS);
+  }
+  return session;
+}
+
+function isSameClaim(a: UploadSession, b: UploadSession): boolean {
+  return a.writer === b.writer && a.writerUntilMs === b.writerUntilMs;
 }
 
 /**

@@ -18,6 +18,8 @@ export interface UploadSession {
   readonly expiresMs: number;
   /** The claim that the row held when it was read, see `claim.ts`; undefined when nobody had it. */
   readonly writer: string | undefined;
+  /** When that claim ends unless it is renewed, epoch ms by the database's clock. */
+  readonly writerUntilMs: number | undefined;
 }
 
 interface UploadRow {
@@ -30,6 +32,7 @@ interface UploadRow {
   offset_bytes: number;
   expires_ms: number;
   writer: string | null;
+  writer_until_ms: number | null;
 }
 
 export async function insertUpload(
@@ -46,7 +49,8 @@ export async function insertUpload(
 
 export async function findUpload(db: Db, id: string): Promise<UploadSession | undefined> {
   const [row] = await db.sql<UploadRow>`/* upload.find */
-    select id, repository_id, account_id, location, storage_state, digest_algorithm, offset_bytes, expires_ms, writer
+    select id, repository_id, account_id, location, storage_state, digest_algorithm, offset_bytes, expires_ms, writer,
+           writer_until_ms
     from upload_session where id = ${id}`;
   return row && decodeUpload(row);
 }
@@ -120,7 +124,8 @@ export async function releaseUpload(db: Database, id: string, claimId: string): 
 /** Sessions whose time is over, oldest first, at most `limit`. */
 export async function listExpiredUploads(db: Db, nowMs: number, limit: number): Promise<UploadSession[]> {
   const rows = await db.sql<UploadRow>`/* upload.expired */
-    select id, repository_id, account_id, location, storage_state, digest_algorithm, offset_bytes, expires_ms, writer
+    select id, repository_id, account_id, location, storage_state, digest_algorithm, offset_bytes, expires_ms, writer,
+           writer_until_ms
     from upload_session where expires_ms <= ${nowMs} order by expires_ms limit ${limit}`;
   return rows.map(decodeUpload);
 }
@@ -136,5 +141,6 @@ function decodeUpload(row: UploadRow): UploadSession {
     offsetBytes: toNumber(row.offset_bytes),
     expiresMs: toNumber(row.expires_ms),
     writer: row.writer ?? undefined,
+    writerUntilMs: row.writer_until_ms === null ? undefined : toNumber(row.writer_until_ms),
   };
 }

@@ -71,6 +71,7 @@ export async function startUpload(
     offsetBytes: 0,
     expiresMs: nowMs + app.config.BLOBUPLOAD_DELETION_DATE_THRESHOLD * 60_000,
     writer: undefined,
+    writerUntilMs: undefined,
   };
   const row = { ...session, principal: principalName(caller), createdMs: nowMs };
   await app.db.tx((tx) => insertUpload(tx, row), PROGRESS);
