@@ -312,13 +312,13 @@ describe("what this build refuses", () => {
     const yaml = [
       "AUTHENTICATION_TYPE: OIDC",
       "DB_URI: mysql+pymysql://quay:hush@db/quay",
-      "DISTRIBUTED_STORAGE_CONFIG: {s3: [S3Storage, {storage_path: /, s3_bucket: b}]}",
+      "DISTRIBUTED_STORAGE_CONFIG: {cdn: [MultiCDNStorage, {storage_config: {}, providers: {}, default_provider: a}]}",
       "REGISTRY_STATE: closed",
     ].join("\n");
     expect(problemsOf(() => load(yaml))).toEqual([
       'REGISTRY_STATE must be one of normal, readonly. It is "closed".',
       'AUTHENTICATION_TYPE "OIDC" is not in this build yet; Database and AppToken are',
-      "DISTRIBUTED_STORAGE_CONFIG.s3 uses S3Storage, which is not in this build yet; AzureStorage, LocalStorage, SwiftStorage are",
+      "DISTRIBUTED_STORAGE_CONFIG.cdn uses MultiCDNStorage, which is not in this build yet; AzureStorage, CloudFrontedS3Storage, GoogleCloudStorage, LocalStorage, RHOCSStorage, RadosGWStorage, S3Storage, SwiftStorage are",
       "DB_URI names a MySQL database; Berth speaks SQLite and PostgreSQL, and the README says how to migrate",
     ]);
   });

@@ -175,6 +175,10 @@ function finishEngine(engine: StorageEngineConfig, configDir: string | undefined
   if (driver === "SwiftStorage" && args.ca_cert_path !== undefined) {
     return [driver, { ...args, ca_cert_path: resolveStackFile(configDir, args.ca_cert_path) }];
   }
+  if (driver === "CloudFrontedS3Storage") {
+    const path = resolveStackFile(configDir, args.cloudfront_privatekey_filename);
+    return [driver, { ...args, cloudfront_privatekey_filename: path }];
+  }
   if (driver !== "LocalStorage") return engine;
   return [driver, { ...args, storage_path: resolvePath(configDir, args.storage_path) }];
 }

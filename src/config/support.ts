@@ -30,6 +30,7 @@ const ACTED_ON: readonly ConfigKey[] = [
   "DISTRIBUTED_STORAGE_DEFAULT_LOCATIONS",
   "DISTRIBUTED_STORAGE_VALIDATE_ENDTOEND",
   "FEATURE_STORAGE_REPLICATION",
+  "FEATURE_PROXY_STORAGE",
   "STORAGE_REPLICATION_PROCESSING_SECONDS",
   "MAXIMUM_LAYER_SIZE",
   "PUSH_TEMP_TAG_EXPIRATION_SEC",
@@ -240,7 +241,16 @@ export function notices(config: Config): string[] {
 }
 
 /** The engines of DISTRIBUTED_STORAGE_CONFIG that `storage/open.ts` can open. */
-const OWN_DRIVERS: readonly string[] = ["AzureStorage", "LocalStorage", "SwiftStorage"];
+const OWN_DRIVERS: readonly string[] = [
+  "AzureStorage",
+  "CloudFrontedS3Storage",
+  "GoogleCloudStorage",
+  "LocalStorage",
+  "RHOCSStorage",
+  "RadosGWStorage",
+  "S3Storage",
+  "SwiftStorage",
+];
 
 /** Values that are right for Quay and that this build cannot honour. They stay errors under IGNORE_VALIDATION too. */
 export function refusals(config: Config): ConfigProblem[] {

@@ -45,13 +45,15 @@ async function openDriver(location: string, engine: Engine, context: EngineConte
     case "RadosGWStorage":
     case "RHOCSStorage":
     case "GoogleCloudStorage":
+    case "CloudFrontedS3Storage":
       return (await import("./s3/open.ts")).openS3(engine, location, context);
     case "AzureStorage":
       return (await import("./azure/open.ts")).openAzure(location, args, context);
     case "SwiftStorage":
       return (await import("./swift/open.ts")).openSwift(args, context);
     default: {
-      const message = `the storage engine "${kind}" is not in this build yet; LocalStorage is`;
+      // The loader has refused it; this is for configs that were made in another way.
+      const message = `the storage engine "${kind}" is not in this build yet`;
       throw new ConfigError([{ key: `DISTRIBUTED_STORAGE_CONFIG.${location}`, message }]);
     }
   }

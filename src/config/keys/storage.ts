@@ -104,7 +104,10 @@ export const storageDrivers = {
     cloudfront_distribution_domain: requiredText(),
     cloudfront_key_id: requiredText(),
     cloudfront_privatekey_filename: requiredText(),
-    cloudfront_distribution_org_overrides: openBlock().optional(),
+    /** Domains of the distributions that some namespaces are sent to instead. */
+    cloudfront_distribution_org_overrides: z
+      .record(z.string(), requiredText(), { error: "must be a block of namespaces, each with its domain" })
+      .optional(),
   }),
   CloudFlareStorage: block({
     ...s3,

@@ -1,11 +1,13 @@
 /** From the arguments of the S3 engines in config.yaml to their driver: Quay's names, and defaults that fit each server. */
 
+import { readFileSync } from "node:fs";
 import { awsEnvironment } from "../../config/environment.ts";
 import { type Config, ConfigError } from "../../config/load.ts";
 import type { StorageDriver } from "../driver.ts";
 import type { EngineContext } from "../open.ts";
 import { createRemoteFetch } from "../remote/request.ts";
 import { S3Client } from "./client.ts";
+import { CloudFrontSigner } from "./cloudfront.ts";
 import { type CredentialSource, createCredentials, staticCredentials } from "./credentials.ts";
 import { type Endpoint, endpointUrl, makeEndpoint } from "./endpoint.ts";
 import { type ObjectHeaders, PART_BYTES_MIN, PARTS_MAX } from "./multipart.ts";
@@ -42,12 +44,7 @@ interface Settings {
 }
 
 /** Opens an engine. Asks the store nothing. Throws a ConfigError for arguments that cannot be right together. */
-export function openS3(
-  engine: S3EngineConfig,
-  location: string,
-  context: EngineContext,
-  clientUrl?: S3StorageOptions["clientUrl"],
-): StorageDriver {
+export function openS3(engine: S3EngineConfig, location: string, context: EngineContext): StorageDriver {
   const [kind, args] = engine;
   const settings = settingsOf(engine, location, context);
   const { region, bucket, credentials, copyBytesMax, copiesRanges } = settings;
@@ -76,8 +73,31 @@ export function openS3(
     parts,
     clock,
     log,
-    ...(clientUrl ? { clientUrl } : {}),
+    ...clientUrlOf(engine, location, context),
   });
+}
+
+/** CloudFront's URLs instead of presigned ones. Reads the private key: a push should not be what finds it missing. */
+function clientUrlOf(
+  [kind, args]: S3EngineConfig,
+  location: string,
+  { clock }: EngineContext,
+): Pick<S3StorageOptions, "clientUrl"> {
+  if (kind !== "CloudFrontedS3Storage") return {};
+  const path = args.cloudfront_privatekey_filename;
+  try {
+    const signer = new CloudFrontSigner({
+      domain: args.cloudfront_distribution_domain,
+      domains: args.cloudfront_distribution_org_overrides ?? {},
+      keyId: args.cloudfront_key_id,
+      privateKey: readFileSync(path, "utf8"),
+      clock,
+    });
+    return { clientUrl: (key, request, lifeSeconds) => signer.url(key, request.namespace, lifeSeconds) };
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw wrong(location, `cannot sign CloudFront URLs with cloudfront_privatekey_filename "${path}": ${reason}`);
+  }
 }
 
 function settingsOf([kind, args]: S3EngineConfig, location: string, context: EngineContext): Settings {

@@ -53,8 +53,8 @@ export interface S3StorageOptions {
   readonly parts: PartPool;
   readonly clock: Clock;
   readonly log: Logger;
-  /** Another way to a URL for clients than a presigned one. */
-  readonly clientUrl?: (key: string, request: ClientUrlRequest) => Promise<string>;
+  /** Another way to a URL for clients than a presigned one. The key is the driver's, without `storagePath`. */
+  readonly clientUrl?: (key: string, request: ClientUrlRequest, lifeSeconds: number) => string;
 }
 
 /**
@@ -131,7 +131,7 @@ export class S3Storage implements StorageDriver {
 
   async clientUrl(key: string, request: ClientUrlRequest): Promise<string> {
     const objectKey = this.#objectKey(key);
-    if (this.#options.clientUrl) return this.#options.clientUrl(objectKey, request);
+    if (this.#options.clientUrl) return this.#options.clientUrl(key, request, URL_LIFE_SECONDS);
     // A browser that is sent there saves the bytes and never runs them.
     const answer = {
       "response-content-type": "application/octet-stream",
