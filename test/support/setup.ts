@@ -8,7 +8,7 @@ import { debianPackageOf, findTool } from "./tools.ts";
 
 /** Programs of Debian that the suites call; benchmarks alone need more and say so themselves. */
 const programs = [
-  ...["buildah", "podman", "skopeo", "docker-registry"],
+  ...["buildah", "docker-compose", "docker-registry", "nginx", "podman", "skopeo"],
   ...["swift-account-server", "swift-container-server", "swift-object-server", "swift-proxy-server"],
   ...["ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin"],
   ...["keystone-manage", "memcached", "swift-ring-builder"],
