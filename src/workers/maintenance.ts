@@ -11,7 +11,7 @@ import { sweepCodes } from "../domain/recovery/email-code.ts";
 import { sweepServiceKeys } from "../domain/service-key/service-key.ts";
 import { sweepSessions } from "../domain/session/session.ts";
 import { countRegistrySize } from "../domain/superuser/registry-size.ts";
-import { sweepUploads } from "../domain/upload/sweep.ts";
+import { cleanStores, sweepUploads } from "../domain/upload/sweep.ts";
 import { errorFields } from "../observe/logger.ts";
 
 /** First sweep after the start-up rush is over. */
@@ -25,6 +25,14 @@ const ROTATION_POLL_MS = 10 * 60_000;
 
 /** A bounded step; gives how much it found, and is called again until that is nothing. */
 type Step = (app: App) => Promise<number>;
+
+/** A step that goes on by itself until there is nothing left. */
+function once(work: (app: App) => Promise<void>): Step {
+  return async (app) => {
+    await work(app);
+    return 0;
+  };
+}
 
 interface Loop {
   readonly firstMs: number;
@@ -41,13 +49,11 @@ function loopsOf({ config }: App): Loop[] {
       everyMs: config.BLOBUPLOAD_CLEANUP_FREQUENCY * 1000,
       steps: {
         "sweep stale uploads": sweepUploads,
+        "clean the stores": once(cleanStores),
         "sweep sessions": (app) => sweepSessions(app, BATCH),
         "sweep codes of mails": (app) => sweepCodes(app, BATCH),
         "sweep service keys": (app) => sweepServiceKeys(app, BATCH),
-        "count the registry's size": async (app) => {
-          await countRegistrySize(app, false);
-          return 0;
-        },
+        "count the registry's size": once((app) => countRegistrySize(app, false)),
       },
     },
     {

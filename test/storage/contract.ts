@@ -48,8 +48,9 @@ export async function appendTo(
   offsetBytes: number,
   bytes: Uint8Array,
   chunkSize: () => number = () => 64 * 1024,
+  lastKey?: string,
 ): Promise<string> {
-  const writer = await driver.openUpload(id, state, offsetBytes);
+  const writer = await driver.openUpload(id, state, offsetBytes, lastKey);
   try {
     for (let at = 0; at < bytes.byteLength; ) {
       const chunk = bytes.slice(at, at + chunkSize());
@@ -110,6 +111,7 @@ export function storageContract(name: string, open: () => Promise<OpenedStore>):
 
     describe("storing", () => storingCases(() => driver, random));
     describe("resuming", () => resumingCases(() => driver, another, random));
+    describe("last bytes", () => lastBytesCases(() => driver, another, random));
     describe("refusing", () => refusingCases(() => driver, random));
 
     test("delete removes an object, and removing it again is no error", async () => {
@@ -159,6 +161,25 @@ export function storageContract(name: string, open: () => Promise<OpenedStore>):
 
     test("check passes on a store that works, also many times at once", async () => {
       await Promise.all(Array.from({ length: 20 }, () => driver.check()));
+    });
+
+    test("what nobody finished is cleaned away by its age, and blobs stay", async () => {
+      const blob = randomBlob(50_000);
+      await storeBlob(driver, blob);
+      const left = await fillUpload(driver, random.bytes(300_000));
+      const dayMs = 24 * 60 * 60_000;
+      expect(await driver.cleanUploads(Date.now() - dayMs, 100)).toBe(0);
+      const kept = await new Response(await driver.readUpload(left.id, left.state, 300_000)).bytes();
+      expect(kept.byteLength).toBe(300_000);
+      // As an instance sees it that did not make them.
+      const cleaner = await another();
+      let removed = 0;
+      for (let step = 1; step > 0; removed += step) step = await cleaner.cleanUploads(Date.now() + dayMs, 1);
+      expect(removed).toBeGreaterThan(0);
+      await expect(cleaner.commitUpload(left.id, left.state, randomBlob(1).key, 300_000)).rejects.toMatchObject({
+        code: "blob_upload_unknown",
+      });
+      await expectStored(driver, blob);
     });
 
     test("space is undefined or sensible", async () => {
@@ -344,6 +365,68 @@ function resumingCases(driver: () => StorageDriver, another: () => Promise<Stora
     await expectRefused(driver().commitUpload(id, state, empty.key, 0), "blob_upload_unknown");
     await expectRefused(driver().openUpload(id, state, 0), "blob_upload_unknown");
     await expectAbsent(driver(), empty.key);
+  });
+}
+
+function lastBytesCases(driver: () => StorageDriver, another: () => Promise<StorageDriver>, random: Random): void {
+  const chunkSize = () => 256 * 1024;
+  const sizes = [0, 1, 300_000, 9 * mebibyte + 5];
+
+  for (const before of [0, 200_000, 6 * mebibyte]) {
+    test(`after ${before} bytes become the object with the commit`, async () => {
+      for (const last of sizes) {
+        const blob = blobOf(random.bytes(before + last));
+        const id = crypto.randomUUID();
+        let state = await driver().createUpload(id);
+        if (before > 0) state = await appendTo(await another(), id, state, 0, blob.bytes.slice(0, before), chunkSize);
+        const flushed = await appendTo(driver(), id, state, before, blob.bytes.slice(before), chunkSize, blob.key);
+        await expectAbsent(driver(), blob.key);
+        await driver().commitUpload(id, flushed, blob.key, before + last);
+        await expectStored(driver(), blob);
+        await expect(driver().commitUpload(id, flushed, blob.key, before + last)).rejects.toMatchObject({
+          code: "blob_upload_unknown",
+        });
+      }
+    });
+
+    test(`after ${before} bytes that are not committed can be sent again, from the state before`, async () => {
+      for (const last of sizes) {
+        const blob = blobOf(random.bytes(before + last));
+        const id = crypto.randomUUID();
+        let state = await driver().createUpload(id);
+        if (before > 0) state = await appendTo(driver(), id, state, 0, blob.bytes.slice(0, before), chunkSize);
+        await appendTo(driver(), id, state, before, random.bytes(last + 1000), chunkSize, blob.key);
+        const again = await appendTo(driver(), id, state, before, blob.bytes.slice(before), chunkSize, blob.key);
+        await driver().commitUpload(id, again, blob.key, before + last);
+        await expectStored(driver(), blob);
+      }
+    });
+  }
+
+  test("are gone with the upload when their digest does not hold", async () => {
+    for (const last of sizes) {
+      const blob = blobOf(random.bytes(last + 1));
+      const id = crypto.randomUUID();
+      const created = await driver().createUpload(id);
+      const state = await appendTo(driver(), id, created, 0, blob.bytes.slice(), chunkSize, blob.key);
+      await driver().deleteUpload(id, state);
+      await expectAbsent(driver(), blob.key);
+      await expect(driver().commitUpload(id, state, blob.key, last + 1)).rejects.toMatchObject({
+        code: "blob_upload_unknown",
+      });
+    }
+  });
+
+  test("that are cut off leave the upload as it was", async () => {
+    const blob = blobOf(random.bytes(400_000));
+    const first = await fillUpload(driver(), blob.bytes.slice(0, 100_000));
+    const writer = await driver().openUpload(first.id, first.state, 100_000, blob.key);
+    await writer.write(random.bytes(9 * mebibyte));
+    await writer.abort();
+    await expectAbsent(driver(), blob.key);
+    const state = await appendTo(await another(), first.id, first.state, 100_000, blob.bytes.slice(100_000));
+    await (await another()).commitUpload(first.id, state, blob.key, 400_000);
+    await expectStored(driver(), blob);
   });
 }
 

@@ -2,7 +2,7 @@
 
 import type { Database, Db, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
-import type { DigestAlgorithm } from "../../oci/digest.ts";
+import { type Digest, type DigestAlgorithm, findDigest } from "../../oci/digest.ts";
 
 /** After power loss no claim has a process that goes with it. */
 const CLAIMING = { durable: false } as const;
@@ -15,6 +15,8 @@ export interface UploadSession {
   readonly storageState: string;
   readonly algorithm: DigestAlgorithm;
   readonly offsetBytes: number;
+  /** Digest of the stored bytes in `algorithm`; undefined when no instance knows it. */
+  readonly digest: Digest | undefined;
   readonly expiresMs: number;
   /** The claim that the row held when it was read, see `claim.ts`; undefined when nobody had it. */
   readonly writer: string | undefined;
@@ -30,6 +32,7 @@ interface UploadRow {
   storage_state: string;
   digest_algorithm: string;
   offset_bytes: number;
+  digest: string | null;
   expires_ms: number;
   writer: string | null;
   writer_until_ms: number | null;
@@ -49,28 +52,27 @@ export async function insertUpload(
 
 export async function findUpload(db: Db, id: string): Promise<UploadSession | undefined> {
   const [row] = await db.sql<UploadRow>`/* upload.find */
-    select id, repository_id, account_id, location, storage_state, digest_algorithm, offset_bytes, expires_ms, writer,
-           writer_until_ms
+    select ${columns(db)}
     from upload_session where id = ${id}`;
   return row && decodeUpload(row);
 }
 
 /**
  * Moves a session on, if it still stands where the caller found it and is held by the claim where there is one, which is then
- * given up unless it is kept. False when another request was faster.
+ * given up. False when another request was faster.
  */
 export async function advanceUpload(
   tx: Tx,
   upload: UploadSession,
-  next: { offsetBytes: number; storageState: string; algorithm: DigestAlgorithm },
-  claim?: { readonly id: string; readonly isKept: boolean },
+  next: Pick<UploadSession, "offsetBytes" | "storageState" | "algorithm" | "digest">,
+  claimId?: string,
 ): Promise<boolean> {
-  const givenUp = claim === undefined || claim.isKept ? tx.sql`` : tx.sql`, writer = null, writer_until_ms = null`;
+  const givenUp = claimId === undefined ? tx.sql`` : tx.sql`, writer = null, writer_until_ms = null`;
   const rows = await tx.sql`/* upload.advance */
     update upload_session
-    set offset_bytes = ${next.offsetBytes}, storage_state = ${next.storageState}, digest_algorithm = ${next.algorithm}
-        ${givenUp}
-    where id = ${upload.id} and offset_bytes = ${upload.offsetBytes} ${heldBy(tx, claim?.id)} returning id`;
+    set offset_bytes = ${next.offsetBytes}, storage_state = ${next.storageState}, digest_algorithm = ${next.algorithm},
+        digest = ${next.digest ?? null} ${givenUp}
+    where id = ${upload.id} and offset_bytes = ${upload.offsetBytes} ${heldBy(tx, claimId)} returning id`;
   return rows.length > 0;
 }
 
@@ -121,13 +123,22 @@ export async function releaseUpload(db: Database, id: string, claimId: string): 
   }, CLAIMING);
 }
 
-/** Sessions whose time is over, oldest first, at most `limit`. */
-export async function listExpiredUploads(db: Db, nowMs: number, limit: number): Promise<UploadSession[]> {
+/** Sessions of a store whose time is over, oldest first, at most `limit`. */
+export async function listExpiredUploads(
+  db: Db,
+  location: string,
+  nowMs: number,
+  limit: number,
+): Promise<UploadSession[]> {
   const rows = await db.sql<UploadRow>`/* upload.expired */
-    select id, repository_id, account_id, location, storage_state, digest_algorithm, offset_bytes, expires_ms, writer,
-           writer_until_ms
-    from upload_session where expires_ms <= ${nowMs} order by expires_ms limit ${limit}`;
+    select ${columns(db)}
+    from upload_session where location = ${location} and expires_ms <= ${nowMs} order by expires_ms limit ${limit}`;
   return rows.map(decodeUpload);
+}
+
+function columns(db: Db) {
+  return db.sql`id, repository_id, account_id, location, storage_state, digest_algorithm, offset_bytes, digest, expires_ms,
+           writer, writer_until_ms`;
 }
 
 function decodeUpload(row: UploadRow): UploadSession {
@@ -139,6 +150,7 @@ function decodeUpload(row: UploadRow): UploadSession {
     storageState: row.storage_state,
     algorithm: row.digest_algorithm === "sha512" ? "sha512" : "sha256",
     offsetBytes: toNumber(row.offset_bytes),
+    digest: row.digest === null ? undefined : findDigest(row.digest),
     expiresMs: toNumber(row.expires_ms),
     writer: row.writer ?? undefined,
     writerUntilMs: row.writer_until_ms === null ? undefined : toNumber(row.writer_until_ms),

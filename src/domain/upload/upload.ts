@@ -69,6 +69,7 @@ export async function startUpload(
     storageState: NOT_STORED,
     algorithm,
     offsetBytes: 0,
+    digest: undefined,
     expiresMs: nowMs + app.config.BLOBUPLOAD_DELETION_DATE_THRESHOLD * 60_000,
     writer: undefined,
     writerUntilMs: undefined,
@@ -111,13 +112,7 @@ export async function requireUpload(
  */
 export async function appendToUpload(app: UploadApp, session: UploadSession, body: UploadBody): Promise<UploadSession> {
   return withUpload(app, session, async (begun, claim) => {
-    const { session: after, hasher } = await append(
-      app,
-      begun,
-      body,
-      session.algorithm,
-      claim && { ...claim, isKept: false },
-    );
+    const { session: after, hasher } = await append(app, begun, body, { algorithm: session.algorithm, claim });
     if (claim && after.offsetBytes > begun.offsetBytes) claim.isGivenUp = true;
     if (hasher) app.uploadHashes.keep(session.id, hasher, after.offsetBytes);
     return after;
@@ -136,8 +131,8 @@ export async function finishUpload(
 ): Promise<void> {
   return withUpload(app, session, async (begun, claim) => {
     const algorithm = digestAlgorithm(digest);
-    const { session: full, hasher } = await append(app, begun, body, algorithm, claim && { ...claim, isKept: true });
-    const actual = (hasher ?? (await rehash(app, full, algorithm))).digest();
+    const { session: full, hasher } = await append(app, begun, body, { algorithm, claim, lastKey: blobKey(digest) });
+    const actual = hasher?.digest() ?? recordedDigest(full, algorithm) ?? (await rehash(app, full, algorithm)).digest();
     if (actual !== digest) {
       await dropUpload(app, full, claim);
       throw new RegistryError("digest_invalid", {
@@ -164,22 +159,34 @@ export async function abandonUpload(app: UploadApp, session: UploadSession): Pro
   }
 }
 
+interface AppendOptions {
+  readonly algorithm: DigestAlgorithm;
+  readonly claim: Claim | undefined;
+  /** Where the blob goes when these are the last bytes: the session's row then stays as it is, for the blob's replaces it. */
+  readonly lastKey?: string;
+}
+
+/**
+ * Takes the bytes of one request. Whoever has the hash of what came before goes on with it. Who has not, because that went
+ * through another instance, leaves it to the request that ends the upload: so that the stored part is read back once and
+ * not for each chunk.
+ */
 async function append(
   app: UploadApp,
   session: UploadSession,
   body: UploadBody,
-  algorithm: DigestAlgorithm,
-  claim: (Claim & { readonly isKept: boolean }) | undefined,
+  { algorithm, claim, lastKey }: AppendOptions,
 ): Promise<{ session: UploadSession; hasher: Hasher | undefined }> {
   requireRange(session, body);
   const kept = app.uploadHashes.take(session.id, algorithm, session.offsetBytes);
   if (!body.stream) return { session, hasher: kept };
 
   const driver = app.storage.driver(session.location);
-  const hasher = kept ?? (await rehash(app, session, algorithm));
+  const hasher = kept ?? (lastKey === undefined ? undefined : await rehash(app, session, algorithm));
   const limitBytes = sizeBytes(app.config.MAXIMUM_LAYER_SIZE);
   const stopTimer = app.metrics.chunkUploadDuration.startTimer({ region: session.location });
-  const writer = await driver.openUpload(session.id, await storedState(app, session), session.offsetBytes);
+  const state = await storedState(app, session);
+  const writer = await driver.openUpload(session.id, state, session.offsetBytes, lastKey);
   let received = 0;
   try {
     for await (const chunk of body.stream) {
@@ -188,15 +195,14 @@ async function append(
       if (claim?.isDue()) await claim.renew();
       // The write runs on while the hash is computed; it waits only when too much is in flight.
       const written = writer.write(chunk);
-      hasher.update(chunk);
+      hasher?.update(chunk);
       if (written) await written;
       release(chunk);
     }
     requireLength(session, body, received);
     const storageState = await writer.flush();
-    const next = { offsetBytes: session.offsetBytes + received, storageState, algorithm };
-    const moved = received === 0 || (await app.db.tx((tx) => advanceUpload(tx, session, next, claim), PROGRESS));
-    if (!moved) throw new RegistryError("range_invalid", { message: "another request of this upload was faster" });
+    const next = { offsetBytes: session.offsetBytes + received, storageState, algorithm, digest: hasher?.digest() };
+    if (lastKey === undefined && received > 0) await advance(app, session, next, claim);
     app.metrics.pushedBytes.inc(received);
     stopTimer();
     return { session: { ...session, ...next }, hasher };
@@ -208,12 +214,27 @@ async function append(
   }
 }
 
+async function advance(
+  app: UploadApp,
+  session: UploadSession,
+  next: Parameters<typeof advanceUpload>[2],
+  claim: Claim | undefined,
+): Promise<void> {
+  if (await app.db.tx((tx) => advanceUpload(tx, session, next, claim?.id), PROGRESS)) return;
+  throw new RegistryError("range_invalid", { message: "another request of this upload was faster" });
+}
+
+/** What the last request that moved the session on knew of its bytes, whichever instance it went to. */
+function recordedDigest({ digest }: UploadSession, algorithm: DigestAlgorithm): Digest | undefined {
+  return digest && digestAlgorithm(digest) === algorithm ? digest : undefined;
+}
+
 /** The driver's state of a session, which is begun in the store when it has no bytes yet. */
 async function storedState(app: UploadApp, session: UploadSession): Promise<string> {
   if (session.storageState !== NOT_STORED) return session.storageState;
   const driver = app.storage.driver(session.location);
-  // A request that died before its first bytes were acknowledged may have begun it already.
-  await driver.deleteUpload(session.id, NOT_STORED);
+  // A request that died before its first bytes were acknowledged may have begun it already, in the same place.
+  if (!driver.fencesWriters) await driver.deleteUpload(session.id, NOT_STORED);
   return driver.createUpload(session.id);
 }
 

@@ -45,11 +45,11 @@ async function start({ app, caller, request, repository, query }: StartContext):
     const digest = findDigest(mount);
     const from = query.get("from") ?? undefined;
     if (digest && (await mountBlob(app, caller, repository, digest, from))) return created(repository.path, digest);
-    return accepted(repository.path, await startUpload(app, caller, repository, algorithmOf(query, digest)), 202);
+    return started(app, repository.path, await startUpload(app, caller, repository, algorithmOf(query, digest)));
   }
   const digestText = query.get("digest");
   if (digestText === null) {
-    return accepted(repository.path, await startUpload(app, caller, repository, algorithmOf(query, undefined)), 202);
+    return started(app, repository.path, await startUpload(app, caller, repository, algorithmOf(query, undefined)));
   }
   const digest = parseDigest(digestText);
   const session = await startUpload(app, caller, repository, digestAlgorithm(digest));
@@ -109,6 +109,14 @@ function algorithmOf(query: URLSearchParams, digest: Digest | undefined): Digest
   throw new RegistryError("digest_invalid", {
     message: `digest algorithm ${quoteValue(text)} is not supported, use sha256 or sha512`,
   });
+}
+
+/** Says how long chunks should be where a store takes short ones at a higher price. Spec "Pushing a blob in chunks". */
+function started(app: StartContext["app"], path: string, session: UploadSession): Response {
+  const response = accepted(path, session, 202);
+  const { chunkBytesMin } = app.storage.driver(session.location);
+  if (chunkBytesMin !== undefined) response.headers.set("OCI-Chunk-Min-Length", String(chunkBytesMin));
+  return response;
 }
 
 function accepted(path: string, session: UploadSession, status: 202 | 204): Response {
