@@ -34,6 +34,8 @@ export class Pipe {
   #queuedBytes = 0;
   #countsFrom: number;
   #wake: (() => void) | undefined;
+  /** Ends the wait for the write under way. */
+  #written: (() => void) | undefined;
   #over = false;
   #ended = false;
 
@@ -52,6 +54,8 @@ export class Pipe {
     source.on("end", () => this.#put({ kind: "end", dueMs: this.#dueMs() }));
     source.on("error", () => this.#put({ kind: "reset", dueMs: this.#dueMs() }));
     source.on("close", () => this.#put({ kind: "closed", dueMs: this.#dueMs() }));
+    // A target that closes calls back nobody whose write was under way.
+    target.once("close", () => this.#written?.());
     void this.#run();
   }
 
@@ -118,10 +122,8 @@ export class Pipe {
     this.countedBytes = this.counted() + now.length;
     if (now.length > 0) {
       await new Promise<void>((resolve) => {
-        if (this.#target.destroyed) resolve();
-        // Not awaited for ever: a target that closes calls nobody back.
-        else if (this.#target.write(now, () => resolve())) resolve();
-        else this.#target.once("close", () => resolve());
+        this.#written = resolve;
+        if (this.#target.destroyed || this.#target.write(now, () => resolve())) resolve();
       });
     }
     if (endAfter !== undefined && this.countedBytes >= endAfter) this.#end();

@@ -13,6 +13,8 @@ export interface FaultProxyOptions {
   /** Where the real server listens. */
   readonly host: string;
   readonly port: number;
+  /** Address of this machine that the proxy listens on; default 127.0.0.1. */
+  readonly listenOn?: string;
   /** Understands HTTP/1.1, so that `http.faults` can be used. Bytes that are not spoilt pass as they are. */
   readonly http?: boolean;
   /** Decides the shares of `HttpFault`; default 1. */
@@ -20,7 +22,7 @@ export interface FaultProxyOptions {
 }
 
 export interface FaultProxy {
-  /** Always 127.0.0.1. */
+  /** The address it listens on. */
   readonly host: string;
   readonly port: number;
   readonly faults: FaultSettings & { clear(): void };
@@ -58,6 +60,7 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
   let target = { host: options.host, port: options.port };
   const links = new Set<Link>();
   const counts = { total: 0, broken: 0 };
+  const host = options.listenOn ?? "127.0.0.1";
   let port = 0;
   let stopped = false;
   const faults = new Faults((refuse) => void (refuse ? closePort() : openPort()));
@@ -78,7 +81,7 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
     const deadline = performance.now() + listenWithinMs;
     while (!stopped && !faults.refuse) {
       const made = createServer({ allowHalfOpen: true, noDelay: true }, accept);
-      const failure = await listening(made, port);
+      const failure = await listening(made, host, port);
       if (failure === undefined) {
         if (stopped || faults.refuse) made.close();
         else server = made;
@@ -93,7 +96,7 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
   await openPort();
 
   return {
-    host: "127.0.0.1",
+    host,
     port,
     faults,
     http: http ?? noHttp,
@@ -115,10 +118,10 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
   };
 }
 
-function listening(server: Server, port: number): Promise<Error | undefined> {
+function listening(server: Server, host: string, port: number): Promise<Error | undefined> {
   return new Promise((resolve) => {
     server.once("error", resolve);
-    server.listen(port, "127.0.0.1", () => {
+    server.listen(port, host, () => {
       server.off("error", resolve);
       server.on("error", () => undefined);
       resolve(undefined);
