@@ -55,6 +55,8 @@ export type ErrorDetail = Record<string, string | number | boolean | null | read
 export interface RegistryErrorOptions {
   /** A sentence for the caller: what was tried, the offending value in quotes, what would be right. */
   message?: string;
+  /** The message tells the operator what no caller needs to know, such as an address: it is logged and not answered. */
+  forLog?: boolean;
   detail?: ErrorDetail;
   /** Headers the answer must carry, such as `Retry-After` or `Range`. */
   headers?: Record<string, string>;
@@ -65,7 +67,7 @@ export class RegistryError extends Error {
   readonly code: ErrorCode;
   readonly detail: ErrorDetail;
   readonly headers: Record<string, string>;
-  /** True when the thrower worded the message; otherwise each surface uses its own text for the code. */
+  /** True when the thrower worded the message for the caller; otherwise each surface uses its own text for the code. */
   readonly worded: boolean;
 
   constructor(code: ErrorCode, options: RegistryErrorOptions = {}) {
@@ -74,6 +76,6 @@ export class RegistryError extends Error {
     this.code = code;
     this.detail = options.detail ?? {};
     this.headers = options.headers ?? {};
-    this.worded = options.message !== undefined;
+    this.worded = options.message !== undefined && options.forLog !== true;
   }
 }

@@ -113,6 +113,7 @@ export class PostgresAvailability {
   #unavailable(reason: string): RegistryError {
     return new RegistryError("unavailable", {
       message: `PostgreSQL at ${this.#options.server} cannot be used: ${reason}`,
+      forLog: true,
     });
   }
 }

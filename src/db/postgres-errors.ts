@@ -88,6 +88,7 @@ export function postgresError(error: unknown, server: string): unknown {
   const explained = explanations[codeOf(error) ?? ""];
   return new RegistryError("unavailable", {
     message: `PostgreSQL at ${server} cannot be used: ${explained === undefined ? words : `${explained} (${words})`}`,
+    forLog: true,
     cause: error,
   });
 }

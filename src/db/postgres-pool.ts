@@ -139,6 +139,7 @@ export class SessionPool {
   #busy(): RegistryError {
     return new RegistryError("unavailable", {
       message: `No database connection came free within ${this.#timeoutMs} ms (${this.#sessionsMax} for transactions); raise DB_CONNECTION_ARGS.max_connections or look for long transactions.`,
+      forLog: true,
     });
   }
 }

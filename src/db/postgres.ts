@@ -177,7 +177,7 @@ class PostgresDatabase implements Database {
     let timer: Timer | undefined;
     const late = new Promise<never>((_, reject) => {
       const message = `PostgreSQL at ${this.#server} did not answer within ${timeoutMs} ms.`;
-      timer = setTimeout(() => reject(new RegistryError("unavailable", { message })), timeoutMs);
+      timer = setTimeout(() => reject(new RegistryError("unavailable", { message, forLog: true })), timeoutMs);
     });
     try {
       await Promise.race([this.sql`/* db.ping */ select 1`, late]);

@@ -105,5 +105,6 @@ function sqliteError(error: unknown, path: string): unknown {
   if (code === "SQLITE_CONSTRAINT_TRIGGER" && error.message.includes(MOVED_TEXT)) return movedError(error);
   const trouble = troubles.find(([pattern]) => pattern.test(code));
   if (trouble === undefined) return error;
-  return new RegistryError(trouble[1], { message: `The database "${path}": ${trouble[2]} (${code}).`, cause: error });
+  const message = `The database "${path}": ${trouble[2]} (${code}).`;
+  return new RegistryError(trouble[1], { message, forLog: true, cause: error });
 }

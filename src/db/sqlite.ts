@@ -181,6 +181,7 @@ class SqliteDatabase implements Database {
     if (statSync(this.#reader.path, { throwIfNoEntry: false }) === undefined) {
       throw new RegistryError("unavailable", {
         message: `The database file "${this.#reader.path}" is gone; restore it.`,
+        forLog: true,
       });
     }
     this.#reader.all("select 1 from sqlite_schema limit 1");

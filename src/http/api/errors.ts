@@ -124,5 +124,6 @@ export function renderApiError(error: RegistryError, baseUrl: string): Response 
 /** `{"message": …}`, as Quay answers data-model errors outside the API's own blueprint. */
 export function renderMessage(error: RegistryError): Response {
   const status = error.code === "unavailable" ? 503 : WIRE[error.code].status;
-  return Response.json({ message: error.message }, { status, headers: error.headers });
+  const message = error.worded || error.code !== "unavailable" ? error.message : "not now";
+  return Response.json({ message }, { status, headers: error.headers });
 }
