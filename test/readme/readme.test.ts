@@ -3,7 +3,7 @@
  * shell in an empty directory. Only the port is another one, and `npm start` gets the options that keep it to this test.
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { buildBinary } from "../../scripts/build.ts";
 import { rootDir } from "../../scripts/parts.ts";
@@ -12,21 +12,13 @@ import { ignoredKeys } from "../../src/config/support.ts";
 import { freePort, processTree, type RunningProcess, startProcess } from "../support/process.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
 import { requireTool } from "../support/tools.ts";
+import { block, readme } from "./blocks.ts";
 
 setDefaultTimeout(180_000);
-const readme = readFileSync(join(rootDir, "README.md"), "utf8");
 const dir = makeTempDir("readme");
 const here = join(dir.path, "here");
 let port = 0;
 let server: RunningProcess | undefined;
-
-/** The fenced block after `<!-- kind: name -->`. */
-function block(kind: "run" | "check", name: string): string {
-  const pattern = new RegExp(`^<!-- ${kind}: ${name} -->\\n\`\`\`(?:sh|yaml)\\n([\\s\\S]*?)^\`\`\`$`, "m");
-  const text = pattern.exec(readme)?.[1];
-  if (text === undefined) throw new Error(`the README has no block "${kind}: ${name}"`);
-  return text;
-}
 
 /** As a reader's shell, with storage and log-ins of its own. */
 async function shell(script: string, cwd = here): Promise<string> {
