@@ -44,19 +44,23 @@ export function touchLater(app: TouchApp, ...used: Accessed[]): void {
   if (due.length === 0) return;
   const work = app.db.tx(
     async (tx) => {
-      for (const accessed of due) await touch(tx, accessed, nowMs);
+      for (const accessed of due) await touch(tx, accessed, nowMs, nowMs - thresholdMs);
     },
     { durable: false },
   );
   work.catch((error: unknown) => app.log.warn("cannot note a last use", errorFields(error)));
 }
 
-async function touch(db: Db, { table, id }: Accessed, nowMs: number): Promise<void> {
+/** Other instances note uses too: the row says whether one did so since `beforeMs`. */
+async function touch(db: Db, { table, id }: Accessed, nowMs: number, beforeMs: number): Promise<void> {
   if (table === "account") {
-    await db.sql`/* last_access.account */ update account set last_accessed_ms = ${nowMs} where id = ${id}`;
+    await db.sql`/* last_access.account */ update account set last_accessed_ms = ${nowMs}
+      where id = ${id} and (last_accessed_ms is null or last_accessed_ms <= ${beforeMs})`;
   } else if (table === "app_token") {
-    await db.sql`/* last_access.app_token */ update app_token set last_accessed_ms = ${nowMs} where uuid = ${id}`;
+    await db.sql`/* last_access.app_token */ update app_token set last_accessed_ms = ${nowMs}
+      where uuid = ${id} and (last_accessed_ms is null or last_accessed_ms <= ${beforeMs})`;
   } else {
-    await db.sql`/* last_access.oauth_token */ update oauth_token set last_accessed_ms = ${nowMs} where uuid = ${id}`;
+    await db.sql`/* last_access.oauth_token */ update oauth_token set last_accessed_ms = ${nowMs}
+      where uuid = ${id} and (last_accessed_ms is null or last_accessed_ms <= ${beforeMs})`;
   }
 }
