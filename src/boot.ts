@@ -75,7 +75,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
       lookup: new Lookup({ db, config, clock, onAnswer: (type) => metrics.countLookup([type]) }),
       pulls: new PullCounter({ db, clock, log }),
       passwords: createPasswordHasher(),
-      logins: new LoginCache(),
+      logins: new LoginCache({ db, clock, secretKey }),
       tokenKeys: new TokenKeys({
         db,
         secrets,

@@ -17,6 +17,7 @@ import { type BlobFacts, findBlobFacts } from "../blob/queries.ts";
 import { type CredentialFacts, credentialKey, findCredential } from "../credential/credential.ts";
 import { findManifestByReference, type StoredManifest } from "../manifest/queries.ts";
 import { type Account, EVERYTHING, findAccountById, toPrincipal } from "../user/account.ts";
+import { FAILED_LOGIN } from "../user/failed-names.ts";
 
 /** Bounds: enough for a busy site's working set, a few tens of MB at the most. Manifests count their bytes. */
 const REPOSITORIES_MAX = 10_000;
@@ -251,7 +252,10 @@ export class Lookup {
     return generation;
   }
 
-  #drop(keys: readonly string[] | undefined): void {
+  #drop(all: readonly string[] | undefined): void {
+    // Whoever guesses passwords must not unsettle anything by it.
+    const keys = all?.filter((key) => !key.startsWith(FAILED_LOGIN));
+    if (keys?.length === 0) return;
     // Replication names thousands of these: they must not unsettle what was decided about anything else.
     if (keys?.every((key) => key.startsWith("placed:"))) {
       for (const key of keys) this.#placed.set(key.slice("placed:".length), ++this.#placements);

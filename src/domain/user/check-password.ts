@@ -9,11 +9,9 @@ import { unlessMoved } from "../../db/moved.ts";
 import { RegistryError } from "../../errors.ts";
 import { isMailing } from "../mail/mailing.ts";
 import { type Account, findAccount, findUserByEmail } from "./account.ts";
+import type { Failures } from "./failed-names.ts";
 
 export type PasswordApp = Pick<App, "db" | "clock" | "passwords" | "logins">;
-
-/** Wrong passwords in a row. */
-export type Failures = Pick<Account, "failedLogins" | "lastFailedLoginMs">;
 
 const NAME_CHARS_MAX = 511;
 const SECRET_CHARS_MAX = 4096;
@@ -39,7 +37,7 @@ export async function checkInTurn(app: PasswordApp, name: string, password: stri
   if (!account || hash === undefined) return refuseStranger(app, name, password);
   requireNotLockedOut(account, app.clock.nowMs());
   if (!(await app.passwords.verify(password, hash))) {
-    await countFailure(app, account.id);
+    await countFailure(app, account.id, name);
     throw wrongPassword();
   }
   if (!account.enabled) throw accountDisabled();
@@ -58,25 +56,21 @@ export async function checkInTurn(app: PasswordApp, name: string, password: stri
  * text nor time tells who exists.
  */
 async function refuseStranger(app: PasswordApp, name: string, password: string): Promise<never> {
-  const key = app.logins.key(name, "");
-  const before = app.logins.strangers.get(key);
+  const before = app.logins.failedNames.find(name);
   if (before) requireNotLockedOut(before, app.clock.nowMs());
   await app.passwords.verifyNothing(password);
-  await countFailure(app, NOBODY_ID);
-  app.logins.strangers.set(key, {
-    failedLogins: (before?.failedLogins ?? 0) + 1,
-    lastFailedLoginMs: app.clock.nowMs(),
-  });
+  await countFailure(app, NOBODY_ID, name);
   throw wrongPassword();
 }
 
 /** No account has this id: the statement runs and changes nothing. */
 const NOBODY_ID = 0;
 
-async function countFailure(app: PasswordApp, accountId: number): Promise<void> {
+async function countFailure(app: PasswordApp, accountId: number, name: string): Promise<void> {
   await unlessMoved(
     app.db.tx(
       async (tx) => {
+        tx.changed(app.logins.failedNames.keyOf(name));
         await tx.sql`/* login.failed */
           update account set failed_logins = failed_logins + 1, last_failed_login_ms = ${app.clock.nowMs()}
           where id = ${accountId}`;

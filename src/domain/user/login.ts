@@ -20,12 +20,12 @@ import { findAccount, toPrincipal } from "./account.ts";
 import {
   accountDisabled,
   checkInTurn,
-  type Failures,
   isOversized,
   needsVerification,
   unverified,
   wrongPassword,
 } from "./check-password.ts";
+import { FailedNames, type FailedNamesOptions } from "./failed-names.ts";
 
 type LoginApp = Pick<
   App,
@@ -53,8 +53,11 @@ export class LoginCache {
   /** One check at a time for a name: a thousand guesses sent at once are counted one by one. */
   readonly checks = new KeyedMutex();
   readonly lastAccess = new LastAccess();
-  /** Wrong passwords under names that nobody has, so that these lock out as others do. */
-  readonly strangers = new Lru<string, Failures>(KNOWN_MAX);
+  readonly failedNames: FailedNames;
+
+  constructor(options: FailedNamesOptions) {
+    this.failedNames = new FailedNames(options);
+  }
 
   key(username: string, secret: string): string {
     return new Bun.CryptoHasher("sha256", this.#key).update(`${username.length}:${username}${secret}`).digest("base64");
@@ -115,11 +118,18 @@ async function checkLogin(app: LoginApp, username: string, secret: string): Prom
 async function findKnown(app: LoginApp, name: string, key: string): Promise<Login | undefined> {
   const known = app.logins.get(key);
   if (!known) return undefined;
-  const login = await resumeLogin(app, known);
+  const login = (await isStillSigned(app, known)) ? await resumeLogin(app, known) : undefined;
   // The account may have another name by now, and somebody else may take this one.
   if (login && (await isNamed(app, known.accountId, name))) return login;
   app.logins.delete(key);
   return undefined;
+}
+
+/** The key that signed it may have been taken away, which ends it as it ends registry tokens. */
+async function isStillSigned({ tokenKeys }: LoginApp, { keyGeneration }: KnownLogin): Promise<boolean> {
+  if (keyGeneration === undefined) return true;
+  await tokenKeys.confirm();
+  return keyGeneration === tokenKeys.generation;
 }
 
 async function isNamed(app: LoginApp, accountId: number, name: string): Promise<boolean> {
@@ -164,6 +174,7 @@ async function checkRobot(app: LoginApp, name: string, token: string): Promise<C
   if (app.config.ROBOTS_DISALLOW && !app.config.ROBOTS_WHITELIST.includes(name)) throw unknown();
   const account = await findAccount(app.db, name);
   if (account?.kind !== "robot") throw unknown();
+  const keyGeneration = app.tokenKeys.generation;
   const federated = isFederatedToken(token) ? await checkFederatedToken(app, account.id, token) : undefined;
   const isOwnToken =
     account.tokenEncrypted !== undefined && isSameSecret(app.secrets.open(account.tokenEncrypted), token);
@@ -179,6 +190,7 @@ async function checkRobot(app: LoginApp, name: string, token: string): Promise<C
       credential,
       against,
       untilMs: federated?.expiresMs,
+      ...(federated ? { keyGeneration } : {}),
     },
   };
 }
