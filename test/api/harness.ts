@@ -74,7 +74,7 @@ export interface Api extends Registry {
 /** Starts the server with these keys over the embedded default, on the engine that TEST_DB names. */
 export async function startApi(
   config: Record<string, unknown> = {},
-  options: Omit<BerthOptions, "config"> = {},
+  options: Omit<BerthOptions, "config" | "overrides"> = {},
 ): Promise<Api> {
   const registry = await startRegistry(config, options);
   const { url } = registry.berth;

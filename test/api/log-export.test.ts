@@ -1,7 +1,5 @@
 /** Exports of the action log from end to end: asked for over /api/v1, made by the worker, told to a real receiver, fetched. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, readdirSync } from "node:fs";
-import { join } from "node:path";
 import type { LogEntry } from "../../src/logsink/contract.ts";
 import { eventually } from "../registry/harness.ts";
 import { type SmtpServer, startSmtp } from "../support/smtp.ts";
@@ -99,10 +97,7 @@ describe("exports of the action log", () => {
     return row;
   }
 
-  const files = () => {
-    const folder = join(api.berth.dataDir, "blobs", "exportedactionlogs");
-    return existsSync(folder) ? readdirSync(folder) : [];
-  };
+  const files = () => api.berth.store.list("exportedactionlogs/");
 
   test("a file is made, its link is told, it can be fetched until its time is over, and is gone then", async () => {
     const asked = await alice.post(`/user/exportlogs?${query}`, { callback_url: receiver.url("/first") });
@@ -145,14 +140,14 @@ describe("exports of the action log", () => {
     expect(numbers).toEqual([...Array.from({ length: 1200 }, (_, n) => n), ...Array(30).fill(1200)]);
     expect(file.logs[0]).toMatchObject({ kind: "pull_repo", ip: "192.0.2.9", performer: { name: "alice" } });
     expect((await fetch(url, { method: "HEAD" })).status).toBe(200);
-    expect(files()).toHaveLength(1);
+    expect(await files()).toHaveLength(1);
 
     for (const path of [url.slice(0, -1), `${url}x`, `${api.berth.url}/exportedlogs/${export_id}`]) {
       expect((await fetch(path)).status).toBe(404);
     }
     expect((await fetch(`${api.berth.url}/exportedlogs/..%2f..%2fberth.db`)).status).toBe(404);
     await eventually(async () => (await fetch(url)).status === 404, 15_000);
-    await eventually(async () => files().length === 0, 15_000);
+    await eventually(async () => (await files()).length === 0, 15_000);
     await eventually(async () => (await rowOf(export_id)) === undefined, 5_000);
   }, 60_000);
 

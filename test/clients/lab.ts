@@ -5,7 +5,6 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type BerthServer, defaultAdminPassword, startBerth } from "../support/berth.ts";
-import { chooseServerDatabase } from "../support/database.ts";
 import { runProcess } from "../support/process.ts";
 import { RegistryClient } from "../support/registry-client.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
@@ -77,15 +76,13 @@ export interface ManifestJson {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
-/** Starts Berth on `listen` (default `127.0.0.1:0`) with these config keys over its embedded default. */
+/** Starts Berth on `listen` (default `127.0.0.1:0`) with these config keys over its embedded default; `alone` as BerthOptions has it. */
 export async function startLab(
-  options: { listen?: string; config?: Record<string, unknown> } = {},
+  options: { listen?: string; config?: Record<string, unknown>; alone?: string } = {},
 ): Promise<ClientLab> {
   const dir = makeTempDir("client");
-  const database = await chooseServerDatabase();
-  const keys = { ...(database === "sqlite" ? {} : { DB_URI: database }), ...options.config };
-  const overrides = { QUAY_OVERRIDE_CONFIG: JSON.stringify(keys) };
-  const berth = await startBerth({ database, listen: options.listen ?? "127.0.0.1:0", env: overrides });
+  const { config = {}, ...where } = options;
+  const berth = await startBerth({ ...where, overrides: config });
   const port = Number(new URL(berth.url).port);
   const loopback = new URL(berth.url).hostname === "127.0.0.1" ? "127.0.0.1" : "[::1]";
   const admin = new RegistryClient({
@@ -118,7 +115,7 @@ export async function startLab(
     },
     berthUser: async (...args) => {
       const command = [mainFile, "user", ...args, "--data", berth.dataDir];
-      const { stdout } = await runProcess({ command: process.execPath, args: command, env: overrides });
+      const { stdout } = await runProcess({ command: process.execPath, args: command, env: berth.environment });
       return stdout.trim();
     },
     buildContext: (name) => makeBuildContext(path(`context-${name}`)),

@@ -2,8 +2,6 @@
  * What every file of this suite starts from: the real server, and an App of our own on the same database through which
  * accounts, roles and states are prepared. Requests always go over HTTP.
  */
-import { readdirSync } from "node:fs";
-import { join } from "node:path";
 import { type BootedApp, boot } from "../../src/boot.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { findRepositoryFacts, type RepositoryFacts } from "../../src/domain/access/facts.ts";
@@ -13,7 +11,6 @@ import { createUser, findAccount, setEnabled } from "../../src/domain/user/accou
 import { createLogger } from "../../src/observe/logger.ts";
 import type { RepositoryPath } from "../../src/oci/names.ts";
 import { type BerthOptions, type BerthServer, startBerth } from "../support/berth.ts";
-import { chooseServerDatabase } from "../support/database.ts";
 import { basicAuthorization, RegistryClient } from "../support/registry-client.ts";
 
 /** Password of every user made here. */
@@ -40,21 +37,18 @@ export interface Registry {
   enabled(name: string, enabled: boolean): Promise<void>;
   accountId(name: string): Promise<number>;
   repository(path: string): Promise<RepositoryFacts>;
-  /** Files of unfinished uploads on the disk. */
-  uploads(): string[];
+  /** Unfinished uploads of which the store holds bytes. */
+  uploads(): Promise<string[]>;
   stop(): Promise<void>;
 }
 
 /** Starts the server with these keys over the embedded default, on the engine that TEST_DB names. */
 export async function startRegistry(
   config: Record<string, unknown> = {},
-  options: Omit<BerthOptions, "config"> = {},
+  options: Omit<BerthOptions, "config" | "overrides"> = {},
 ): Promise<Registry> {
-  const database = await chooseServerDatabase();
-  const keys = { ...(database === "sqlite" ? {} : { DB_URI: database }), ...config };
-  const overrides = { QUAY_OVERRIDE_CONFIG: JSON.stringify(keys) };
-  const berth = await startBerth({ ...options, database, env: { ...options.env, ...overrides } });
-  const app = await bootBeside(berth.dataDir, overrides);
+  const berth = await startBerth({ ...options, overrides: config });
+  const app = await bootBeside(berth.dataDir, berth.environment);
   const accountId = async (name: string) => {
     const account = await findAccount(app.db, name);
     if (!account) throw new Error(`no account "${name}"`);
@@ -106,7 +100,7 @@ export async function startRegistry(
     },
     accountId,
     repository,
-    uploads: () => listUploads(join(berth.dataDir, "blobs")),
+    uploads: () => berth.store.uploads(),
     async stop() {
       await app.close();
       await berth.stop();
@@ -118,11 +112,6 @@ export async function startRegistry(
 export function bootBeside(dataDir: string, env: Record<string, string>): Promise<BootedApp> {
   const silent = createLogger({ clock: { nowMs: () => Date.now() }, level: "error", format: "text" });
   return boot(loadConfig({ dataDir, env }), silent);
-}
-
-/** Files of unfinished uploads below a storage path. */
-export function listUploads(storagePath: string): string[] {
-  return readdirSync(join(storagePath, "uploads")).filter((name) => name !== ".check");
 }
 
 /** The one error in an OCI envelope, whose shape is checked on the way. */

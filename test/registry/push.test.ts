@@ -50,7 +50,7 @@ describe("shapes of a push", () => {
       const { bytes, digest } = content(200_001);
       expectCreated(await admin.pushBlob(repository, bytes, { shape, chunkBytes: 64 * 1024 }), digest);
       await expectPulled(digest, bytes);
-      expect(registry.uploads()).toEqual([]);
+      expect(await registry.uploads()).toEqual([]);
     });
 
     test(`${shape} with sha512, not announced before`, async () => {
@@ -77,7 +77,7 @@ describe("shapes of a push", () => {
       });
       expect((await admin.pullBlob(repository, absentDigest)).status).toBe(404);
       expect((await admin.pullBlob(repository, digest)).status).toBe(404);
-      expect(registry.uploads()).toEqual([]);
+      expect(await registry.uploads()).toEqual([]);
     });
   }
 
@@ -116,7 +116,7 @@ describe("shapes of a push", () => {
       expect(response.status, algorithm).toBe(400);
       expect((await errorOf(response)).code).toBe("DIGEST_INVALID");
     }
-    expect(registry.uploads()).toEqual([]);
+    expect(await registry.uploads()).toEqual([]);
   });
 });
 
@@ -256,9 +256,9 @@ describe("chunks", () => {
     const { bytes, digest } = content(5000);
     const location = await steps.start();
     await steps.patch(location, bytes);
-    expect(registry.uploads()).toHaveLength(1);
+    expect(await registry.uploads()).toHaveLength(1);
     expect((await steps.cancel(location)).status).toBe(204);
-    expect(registry.uploads()).toEqual([]);
+    expect(await registry.uploads()).toEqual([]);
     expect((await steps.put(location, digest)).status).toBe(404);
     expect((await steps.cancel(location)).status).toBe(404);
     expect((await admin.pullBlob(repository, digest)).status).toBe(404);
@@ -308,7 +308,7 @@ describe("several at once", () => {
     for (const response of answers) expect(response.status).toBe(201);
     await expectPulled(digest, bytes);
     await expectPulled(digest, bytes, "admin/push2");
-    expect(registry.uploads()).toEqual([]);
+    expect(await registry.uploads()).toEqual([]);
   }, 30_000);
 
   test("first pushes into one new repository at once all succeed", async () => {
@@ -350,6 +350,8 @@ describe("several at once", () => {
   });
 
   test("PUT and cancel at once: afterwards the blob is there or it is not, and the session is over", async () => {
+    // In a bucket the chunks that lost a race above wait for the sweep.
+    const before = await registry.uploads();
     for (let round = 0; round < 5; round++) {
       const { bytes, digest } = content(100_000);
       const location = await steps.start();
@@ -361,7 +363,7 @@ describe("several at once", () => {
       expect((await admin.pullBlob(repository, digest)).status).toBe(put.status === 201 ? 200 : 404);
       expect((await steps.status(location)).status).toBe(404);
     }
-    expect(registry.uploads()).toEqual([]);
+    expect(await registry.uploads()).toEqual(before);
   });
 });
 

@@ -1,18 +1,22 @@
 /**
  * Starts the real `berth serve` as a process of its own in a temporary data directory, on ports it picks itself, and reads
  * the addresses from its first log line. `TEST_DB=postgres` puts its metadata on a fresh PostgreSQL database, and
- * `TEST_DB=cluster` starts two of them on one database and one store, behind a balancer that has no sticky sessions.
+ * `TEST_DB=cluster` starts two of them, which share a PostgreSQL database and a bucket and nothing else, behind a balancer
+ * that has no sticky sessions.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { chooseServerDatabase, isCluster } from "./database.ts";
 import { type Memory, type RunningProcess, startProcess } from "./process.ts";
 import { type RoundRobin, startRoundRobin } from "./round-robin.ts";
+import { chooseStore, folderStore, type TestStore } from "./store.ts";
 import { makeTempDir } from "./temp-dir.ts";
 
 export interface BerthOptions {
   /** Keys of config.yaml. Without any, Berth starts on its embedded default, with the first admin. */
   config?: Record<string, unknown>;
+  /** Keys over the embedded default, by QUAY_OVERRIDE_CONFIG. */
+  overrides?: Record<string, unknown>;
   env?: Record<string, string | undefined>;
   /** Password of the zero-config superuser `admin`; default `defaultAdminPassword`. */
   adminPassword?: string;
@@ -35,6 +39,10 @@ export interface Instance {
   readonly url: string;
   readonly pid: number;
   readonly metricsUrl: string | undefined;
+  /** SIGKILL to this one alone. */
+  kill(): Promise<void>;
+  /** Starts this one again, at its address; shuts it down first when it still runs. */
+  restart(): Promise<void>;
 }
 
 export interface BerthServer {
@@ -44,7 +52,12 @@ export interface BerthServer {
   /** `127.0.0.1:PORT`, as image names have it. */
   readonly host: string;
   readonly metricsUrl: string | undefined;
+  /** Of the first instance. */
   readonly dataDir: string;
+  /** Where the blobs are, unless the config names another store. */
+  readonly store: TestStore;
+  /** For `berth` commands and Apps beside a server without a config.yaml: with `dataDir` its whole config. */
+  readonly environment: Record<string, string>;
   readonly adminPassword: string;
   readonly pid: number;
   /** The server itself, or the servers behind the balancer. */
@@ -83,9 +96,15 @@ export async function startBerth(options: BerthOptions = {}): Promise<BerthServe
   const database = options.database ?? (await chooseServerDatabase());
   const binary = options.binary ?? process.env.TEST_BERTH_BINARY;
   const command = binary ? [resolve(binary)] : [process.execPath, mainFile];
-  const configArgs = options.config === undefined ? [] : writeConfig(dir.path, options.config, database);
+  const isMany = isCluster() && options.alone === undefined && database !== "sqlite";
+  const store = database === "sqlite" ? folderStore(join(dataDir, "blobs")) : await chooseStore(dataDir);
+  const place = { ...(database === "sqlite" ? {} : { DB_URI: database }), ...store.config };
+  const configArgs = options.config === undefined ? [] : writeConfig(dir.path, { ...place, ...options.config });
+  const overrides = { ...(options.config === undefined ? place : {}), ...options.overrides };
+  const environment: Record<string, string> =
+    Object.keys(overrides).length === 0 ? {} : { QUAY_OVERRIDE_CONFIG: JSON.stringify(overrides) };
 
-  const launch = async (listen: string): Promise<Launched> => {
+  const launch = async (listen: string, index: number): Promise<Launched> => {
     const [program = "", ...programArgs] = command;
     const child = startProcess({
       command: program,
@@ -93,7 +112,7 @@ export async function startBerth(options: BerthOptions = {}): Promise<BerthServe
         ...programArgs,
         "serve",
         "--data",
-        dataDir,
+        index === 0 ? dataDir : join(dir.path, `data-${index + 1}`),
         "--listen",
         listen,
         "--metrics-listen",
@@ -102,11 +121,7 @@ export async function startBerth(options: BerthOptions = {}): Promise<BerthServe
         ...(options.args ?? []),
       ],
       cwd: dir.path,
-      env: {
-        BERTH_ADMIN_PASSWORD: adminPassword,
-        ...(database === "sqlite" || options.config !== undefined ? {} : overrideDatabase(database)),
-        ...options.env,
-      },
+      env: { BERTH_ADMIN_PASSWORD: adminPassword, ...environment, ...options.env },
       name: "berth",
     });
     const line = await child.waitForLine(isListening, startTimeoutMs).catch(async (error: unknown) => {
@@ -117,21 +132,28 @@ export async function startBerth(options: BerthOptions = {}): Promise<BerthServe
   };
 
   const launchAll = (listens: readonly string[]) => allOrNone(listens.map(launch));
-  const isMany = isCluster() && options.alone === undefined && database !== "sqlite";
-  const anyPort = options.listen ?? "127.0.0.1:0";
-  let current = await launchAll(Array(isMany ? clusterSize : 1).fill(anyPort)).catch((error: unknown) => {
+  const loopback = "127.0.0.1:0";
+  const listens = isMany ? Array(clusterSize).fill(loopback) : [options.listen ?? loopback];
+  let current = await launchAll(listens).catch((error: unknown) => {
     dir.remove();
     throw error;
   });
   const hosts = () => current.map(({ urls }) => new URL(urls[0] ?? "").host);
   const balancer: RoundRobin | undefined = isMany
-    ? await startRoundRobin({ targets: hosts(), addHeader: FRESH })
+    ? await startRoundRobin({ targets: hosts(), addHeader: FRESH, listen: addressOf(options.listen ?? loopback) })
     : undefined;
   let earlierLogs = "";
   const logs = () => current.map(({ child }) => child.stderr()).join("");
   const shutDown = async () => {
     const codes = await Promise.all(current.map(({ child }) => child.stop(startTimeoutMs)));
     return codes.find((code) => code !== 0) ?? 0;
+  };
+  const restartOne = async (index: number) => {
+    const { child, urls } = launchedAt(current, index);
+    await child.stop(startTimeoutMs);
+    earlierLogs += child.stderr();
+    const again = await launch(new URL(urls[0] ?? "").host, index);
+    current = current.with(index, again);
   };
   const firstUrl = () => balancer?.url ?? current[0]?.urls[0] ?? "";
   return {
@@ -148,12 +170,20 @@ export async function startBerth(options: BerthOptions = {}): Promise<BerthServe
       return current[0]?.metricsUrl;
     },
     dataDir,
+    store,
+    environment,
     adminPassword,
     get pid() {
       return current[0]?.child.pid ?? 0;
     },
     get instances() {
-      return current.map(({ child, urls, metricsUrl }) => ({ url: urls[0] ?? "", pid: child.pid, metricsUrl }));
+      return current.map(({ child, urls, metricsUrl }, index) => ({
+        url: urls[0] ?? "",
+        pid: child.pid,
+        metricsUrl,
+        kill: () => launchedAt(current, index).child.kill(),
+        restart: () => restartOne(index),
+      }));
     },
     logs: () => earlierLogs + logs(),
     memory: () => sumMemory(current.map(({ child }) => child.memory())),
@@ -183,6 +213,17 @@ interface Launched {
   readonly metricsUrl: string | undefined;
 }
 
+/** `::` of `[::]:0`. */
+function addressOf(listen: string): string {
+  return listen.replace(/:\d+$/, "").replace(/^\[|\]$/g, "");
+}
+
+function launchedAt(launched: readonly Launched[], index: number): Launched {
+  const found = launched[index];
+  if (!found) throw new Error(`there is no instance ${index}`);
+  return found;
+}
+
 /** All of them, or an error and none left running. */
 async function allOrNone(launches: readonly Promise<Launched>[]): Promise<Launched[]> {
   const results = await Promise.allSettled(launches);
@@ -206,17 +247,11 @@ function parseAddresses(line: string): { urls: string[]; metricsUrl: string | un
 }
 
 /** Writes config.yaml (JSON is YAML). What it leaves out, Berth keeps in the data directory by itself. */
-function writeConfig(dir: string, config: Record<string, unknown>, database: string): string[] {
+function writeConfig(dir: string, config: Record<string, unknown>): string[] {
   const configDir = join(dir, "config");
   mkdirSync(configDir, { recursive: true });
-  const whole = { ...(database === "sqlite" ? {} : { DB_URI: database }), ...config };
-  writeFileSync(join(configDir, "config.yaml"), JSON.stringify(whole, null, 2));
+  writeFileSync(join(configDir, "config.yaml"), JSON.stringify(config, null, 2));
   return ["--config", configDir];
-}
-
-/** Without a config.yaml Berth makes its first admin by itself; an override from the environment leaves it at that. */
-function overrideDatabase(uri: string): Record<string, string> {
-  return { QUAY_OVERRIDE_CONFIG: JSON.stringify({ DB_URI: uri }) };
 }
 
 /** What several servers are as one. */

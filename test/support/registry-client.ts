@@ -74,9 +74,8 @@ export class RegistryClient {
    */
   async request(path: string, options: RequestOptions = {}): Promise<Response> {
     const send = (authorization: string | undefined) =>
-      fetch(new URL(path, `${this.url}/`), {
+      fetchBlobAware(new URL(path, `${this.url}/`), {
         method: options.method ?? "GET",
-        redirect: "follow",
         headers: { ...options.headers, ...(authorization === undefined ? {} : { authorization }) },
         ...(options.body === undefined ? {} : { body: options.body }),
         ...(options.signal === undefined ? {} : { signal: options.signal }),
@@ -228,6 +227,22 @@ export class RegistryClient {
   #basic(): string {
     return basicAuthorization(this.#username ?? "", this.#password);
   }
+}
+
+/**
+ * Follows a blob's redirect to its store as clients do: with the same headers but for the Authorization, which is the
+ * registry's alone. The registry names the digest beside the store's URL: the answer has it, as one without a redirect.
+ */
+async function fetchBlobAware(url: URL, init: RequestInit & { headers: Record<string, string> }): Promise<Response> {
+  const response = await fetch(url, { ...init, redirect: "manual" });
+  const location = response.headers.get("location");
+  if (response.status !== 307 || location === null) return response;
+  const { authorization: _, ...headers } = init.headers;
+  const stored = await fetch(new URL(location, url), { ...init, headers });
+  const merged = new Headers(stored.headers);
+  const digest = response.headers.get("docker-content-digest");
+  if (digest !== null) merged.set("docker-content-digest", digest);
+  return new Response(stored.body, { status: stored.status, statusText: stored.statusText, headers: merged });
 }
 
 export function basicAuthorization(username: string, password: string): string {

@@ -10,6 +10,8 @@ import { Framing, type Piece } from "./http-framing.ts";
 export interface RoundRobinOptions {
   /** `127.0.0.1:PORT` each. */
   readonly targets: readonly string[];
+  /** Address to listen on, on a port of its own; default `127.0.0.1`. `::` is IPv6 and IPv4. */
+  readonly listen?: string;
   /** Asks /health/instance of each this often and leaves out who does not answer 200; undefined: never asks. */
   readonly healthEveryMs?: number;
   /** A line put into the head of each request, such as `cache-control: no-cache`. */
@@ -53,7 +55,7 @@ export async function startRoundRobin(options: RoundRobinOptions): Promise<Round
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen(0, "127.0.0.1", resolve);
+    server.listen(0, options.listen ?? "127.0.0.1", resolve);
   });
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("the balancer got no port");
@@ -64,7 +66,7 @@ export async function startRoundRobin(options: RoundRobinOptions): Promise<Round
     });
     await Promise.all(asked);
   }
-  const host = `127.0.0.1:${address.port}`;
+  const host = `${address.family === "IPv6" ? `[${address.address}]` : address.address}:${address.port}`;
   return {
     url: `http://${host}`,
     host,

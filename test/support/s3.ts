@@ -5,7 +5,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { Signer, sha256Hex } from "../../src/storage/s3/sign.ts";
-import { childrenOf, parseXml, textOf } from "../../src/storage/s3/xml.ts";
+import { childrenOf, parseXml, textOf, type XmlElement } from "../../src/storage/s3/xml.ts";
 import { startCeph } from "./ceph.ts";
 import { findGoTool } from "./go-tools.ts";
 import { freePort, listeningPorts, startProcess } from "./process.ts";
@@ -42,6 +42,8 @@ export interface S3Server {
   request(method: string, path: string, init?: { body?: string; headers?: Record<string, string> }): Promise<Response>;
   /** Keys of a bucket, sorted, without the health check's. */
   keys(bucket: string, prefix?: string): Promise<string[]>;
+  /** The same with what else a listing tells; `mark` is another one when the object was written anew. */
+  objects(bucket: string, prefix?: string): Promise<{ key: string; sizeBytes: number; mark: string }[]>;
   /** Keys of multipart uploads that nobody completed. */
   multiparts(bucket: string): Promise<string[]>;
   /** Ends the server and removes its data; does nothing to one that is not ours. */
@@ -130,12 +132,34 @@ function serverAt(address: S3Address, stop: () => Promise<void>): S3Server {
     const signed = await signer.sign({ method, url: target, headers, payloadHash: sha256Hex(body ?? "") });
     return fetch(target, { method, headers: signed, redirect: "manual", ...(body === undefined ? {} : { body }) });
   };
-  const list = async (path: string, element: string) => {
-    const response = await request("GET", path);
-    const text = await response.text();
-    if (response.status !== 200) throw new Error(`listing ${path} ended with ${response.status}: ${text}`);
-    const keys = childrenOf(parseXml(text), element).map((entry) => textOf(entry, "Key") ?? "");
-    return keys.filter((key) => !key.endsWith("/.check")).sort();
+  /** Elements of a listing, page after page. `next` gives the query of the page that follows one. */
+  const list = async (
+    path: string,
+    element: string,
+    next: (page: XmlElement) => Record<string, string | undefined>,
+  ) => {
+    const found: XmlElement[] = [];
+    for (let more: Record<string, string | undefined> | undefined = {}; more; ) {
+      const query = Object.entries(more).map(([name, value]) => `&${name}=${encodeURIComponent(value ?? "")}`);
+      const response = await request("GET", path + query.join(""));
+      const text = await response.text();
+      const page = parseXml(text);
+      if (response.status !== 200 || !page) throw new Error(`listing ${path} ended with ${response.status}: ${text}`);
+      found.push(...childrenOf(page, element).filter((entry) => !textOf(entry, "Key")?.endsWith("/.check")));
+      more = textOf(page, "IsTruncated") === "true" ? next(page) : undefined;
+    }
+    return found;
+  };
+  const objects: S3Server["objects"] = async (bucket, prefix = "") => {
+    const entries = await list(`/${bucket}?list-type=2&prefix=${encodeURIComponent(prefix)}`, "Contents", (page) => ({
+      "continuation-token": textOf(page, "NextContinuationToken"),
+    }));
+    const described = entries.map((entry) => ({
+      key: textOf(entry, "Key") ?? "",
+      sizeBytes: Number(textOf(entry, "Size")),
+      mark: ["ETag", "LastModified", "Size"].map((name) => textOf(entry, name)).join(" "),
+    }));
+    return described.sort((a, b) => (a.key < b.key ? -1 : 1));
   };
   return {
     kind,
@@ -165,8 +189,15 @@ function serverAt(address: S3Address, stop: () => Promise<void>): S3Server {
       return ["RadosGWStorage", { ...storagePath, ...own, ...at, ...more }];
     },
     request,
-    keys: (bucket, prefix = "") => list(`/${bucket}?list-type=2&prefix=${encodeURIComponent(prefix)}`, "Contents"),
-    multiparts: (bucket) => list(`/${bucket}?uploads=`, "Upload"),
+    objects,
+    keys: async (bucket, prefix) => (await objects(bucket, prefix)).map(({ key }) => key),
+    async multiparts(bucket) {
+      const entries = await list(`/${bucket}?uploads=`, "Upload", (page) => ({
+        "key-marker": textOf(page, "NextKeyMarker"),
+        "upload-id-marker": textOf(page, "NextUploadIdMarker"),
+      }));
+      return entries.map((entry) => textOf(entry, "Key") ?? "").sort();
+    },
     stop,
   };
 }
