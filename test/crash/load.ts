@@ -15,6 +15,8 @@ export interface LoadOptions {
   readonly random: Random;
   /** Content that several clients push at the same time. */
   readonly shared: readonly Content[];
+  /** Ends the load between two operations, where no kill ends it. */
+  readonly isOver?: () => boolean;
   /** The database may have lost its last moments: how far an upload got is not promised beyond that, only what it ends in. */
   readonly mayForgetUploads?: boolean;
 }
@@ -23,10 +25,14 @@ const TAGS = 12;
 const UPLOADS_OPEN_MAX = 3;
 const octets = { "content-type": "application/octet-stream" };
 
-/** Works until the server is gone: ends by throwing `ConnectionLost`, or any other error when something is wrong. */
-export async function runLoad(options: LoadOptions): Promise<never> {
+/**
+ * Works until it is told to stop or the server is gone: then it ends by throwing `ConnectionLost`, or any other error when
+ * something is wrong.
+ */
+export async function runLoad(options: LoadOptions): Promise<void> {
+  const isOver = options.isOver ?? (() => false);
   for (const upload of [...options.ledger.uploads]) await resumeUpload(options, upload);
-  for (;;) await step(options);
+  while (!isOver()) await step(options);
 }
 
 function step(options: LoadOptions): Promise<void> {

@@ -1,4 +1,7 @@
-/** `bun test/crash/main.ts --kills 200 --seed 1 [--database postgres]`: the crash test at full length, with its figures. */
+/**
+ * `bun test/crash/main.ts --kills 200 --seed 1 [--database postgres|cluster]`: the crash test at full length, with its
+ * figures. A cluster is two instances on PostgreSQL and S3, which are killed in turn.
+ */
 import { parseArgs } from "node:util";
 import { runCrashes } from "./run.ts";
 
@@ -15,16 +18,17 @@ const { database } = values;
 if (!Number.isSafeInteger(kills) || kills < 1)
   throw new Error(`--kills is "${values.kills}", it must be a number above 0`);
 if (!Number.isSafeInteger(seed)) throw new Error(`--seed is "${values.seed}", it must be a whole number`);
-if (database !== "sqlite" && database !== "postgres") {
-  throw new Error(`--database is "${database}", it must be "sqlite" or "postgres"`);
+if (database !== "sqlite" && database !== "postgres" && database !== "cluster") {
+  throw new Error(`--database is "${database}", it must be "sqlite", "postgres" or "cluster"`);
 }
+process.env.TEST_DB = database;
 
 const started = performance.now();
 process.stdout.write(`${kills} kills on ${database}, seed ${seed}\n`);
 const report = await runCrashes({
   kills,
   seed,
-  database,
+  database: database === "sqlite" ? "sqlite" : "postgres",
   onKill: (kill, { acknowledgedTotal, wrong }) => {
     if (kill % 10 === 0)
       process.stdout.write(`${kill} kills, ${acknowledgedTotal} acknowledged, ${wrong.length} wrong\n`);

@@ -1,12 +1,14 @@
 /**
  * The crash test itself: several clients load a server, it is killed with SIGKILL at a random moment and started again on
- * the same data, and what it acknowledged is read back; a sample after each kill, everything at the end.
+ * the same data, and what it acknowledged is read back; a sample after each kill, everything at the end. Of a cluster one
+ * instance after the other is killed, and the load goes on with the rest of them.
  */
 import { join } from "node:path";
-import { type BerthServer, startBerth } from "../support/berth.ts";
+import { type BerthServer, type Instance, startBerth } from "../support/berth.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
 import { ConnectionLost, CrashClient } from "./client.ts";
+import { deadSessionsGone } from "./dead-sessions.ts";
 import { type Key, Ledger, type Resolution } from "./ledger.ts";
 import { runLoad } from "./load.ts";
 import { Random } from "./random.ts";
@@ -51,9 +53,12 @@ export async function runCrashes(options: CrashOptions): Promise<CrashReport> {
   const database = options.database === "postgres" ? uri : "sqlite";
   const berth = await startBerth({ dataDir: dir.path, database });
   try {
-    const run = new CrashRun(berth, random, new StoreCheck({ dataDir: dir.path, databaseUri: uri }));
+    const check = new StoreCheck({ store: berth.store, dataDir: dir.path, databaseUri: uri });
+    const run = new CrashRun(berth, random, check, uri);
     for (let kill = 1; kill <= options.kills && run.wrong.length < WRONG_MAX; kill++) {
-      await run.killOnce();
+      const victim = berth.instances.length > 1 ? berth.instances[kill % berth.instances.length] : undefined;
+      if (victim) await run.killOneOfMany(victim);
+      else await run.killOnce();
       options.onKill?.(kill, run.report(kill));
     }
     await run.readBackEverything();
@@ -76,16 +81,18 @@ class CrashRun {
   readonly #berth: BerthServer;
   readonly #random: Random;
   readonly #store: StoreCheck;
+  readonly #databaseUri: string;
   readonly #clients: Member[];
   readonly #shared: { seed: number; sizeBytes: number }[];
   readonly #interrupted: Record<Resolution, number> = { applied: 0, "not applied": 0, "nothing to see": 0 };
   #readBack = 0;
   #count: StoreCount | undefined;
 
-  constructor(berth: BerthServer, random: Random, store: StoreCheck) {
+  constructor(berth: BerthServer, random: Random, store: StoreCheck, databaseUri: string) {
     this.#berth = berth;
     this.#random = random;
     this.#store = store;
+    this.#databaseUri = databaseUri;
     this.#clients = Array.from({ length: CLIENTS }, (_, index) => {
       const ledger = new Ledger(`admin/crash-${index}`);
       const client = new CrashClient(berth.url, berth.adminPassword, ledger.repository);
@@ -99,15 +106,13 @@ class CrashRun {
 
   /** Load, kill, restart, and a look at what changed. */
   async killOnce(): Promise<void> {
-    const ledgers = this.#clients.map(({ ledger }) => ledger);
     let killed = false;
-    const loads = this.#clients.map(async ({ ledger, client, random }) => {
-      const others = ledgers.filter((other) => other !== ledger);
+    const loads = this.#clients.map(async (member) => {
       try {
-        await runLoad({ ledger, client, random, others, shared: this.#shared });
+        await this.#load(member);
       } catch (error) {
         if (killed && error instanceof ConnectionLost) return;
-        this.#note(`the load in ${ledger.repository} ended by itself: ${describe(error)}`);
+        this.#noteLoadEnd(member, error);
       }
     });
     await Bun.sleep(this.#random.between(LOAD_MS.min, LOAD_MS.max));
@@ -117,6 +122,49 @@ class CrashRun {
     await this.#berth.restart();
     await Promise.all(this.#clients.map((each) => this.#settle(each)));
     await this.#checkStore(false);
+  }
+
+  /**
+   * The same of one instance while the others serve: who was cut off looks what became of the request and goes on at once.
+   * The load lasts until the instance is back and has its share again.
+   */
+  async killOneOfMany(victim: Instance): Promise<void> {
+    const killed = Promise.withResolvers<void>();
+    let state: "before" | "killed" | "over" = "before";
+    const isOver = () => state === "over";
+    const loads = this.#clients.map(async (member) => {
+      while (!isOver()) {
+        try {
+          await this.#load(member, isOver);
+        } catch (error) {
+          if (state === "before" || !(error instanceof ConnectionLost)) return this.#noteLoadEnd(member, error);
+          await killed.promise;
+          await this.#settleInterrupted(member);
+        }
+      }
+    });
+    const loadFor = () => Bun.sleep(this.#random.between(LOAD_MS.min, LOAD_MS.max));
+    await loadFor();
+    state = "killed";
+    await victim.kill();
+    await deadSessionsGone(this.#databaseUri);
+    killed.resolve();
+    await loadFor();
+    await victim.restart();
+    await loadFor();
+    state = "over";
+    await Promise.all(loads);
+    await Promise.all(this.#clients.map((each) => this.#settle(each)));
+    await this.#checkStore(false);
+  }
+
+  async #load({ ledger, client, random }: Member, isOver?: () => boolean): Promise<void> {
+    const others = this.#clients.map((each) => each.ledger).filter((other) => other !== ledger);
+    await runLoad({ ledger, client, random, others, shared: this.#shared, ...(isOver ? { isOver } : {}) });
+  }
+
+  #noteLoadEnd({ ledger }: Member, error: unknown): void {
+    this.#note(`the load in ${ledger.repository} ended by itself: ${describe(error)}`);
   }
 
   async readBackEverything(): Promise<void> {
@@ -150,23 +198,27 @@ class CrashRun {
   }
 
   /** What the kill interrupted, then what changed before it, then a sample of the rest. */
-  async #settle({ ledger, client, random }: Member): Promise<void> {
-    const { underWay } = ledger;
-    if (underWay) {
-      try {
-        const observed = new Map<Key, string>();
-        for (const key of underWay.changes.keys()) observed.set(key, await client.observe(ledger, key));
-        this.#interrupted[ledger.resolve(observed)]++;
-      } catch (error) {
-        this.#note(`what was interrupted: ${describe(error)}`);
-        if (ledger.underWay) ledger.refuse();
-      }
-    }
+  async #settle(member: Member): Promise<void> {
+    await this.#settleInterrupted(member);
+    const { ledger, client, random } = member;
     const keys = new Set(ledger.touched);
     ledger.touched.clear();
     const known = ledger.keys();
     for (let left = SAMPLE_KEYS; left > 0 && known.length > 0; left--) keys.add(random.pick(known) as Key);
     for (const key of keys) await this.#readBackKey(ledger, client, key);
+  }
+
+  async #settleInterrupted({ ledger, client }: Member): Promise<void> {
+    const { underWay } = ledger;
+    if (!underWay) return;
+    try {
+      const observed = new Map<Key, string>();
+      for (const key of underWay.changes.keys()) observed.set(key, await client.observe(ledger, key));
+      this.#interrupted[ledger.resolve(observed)]++;
+    } catch (error) {
+      this.#note(`what was interrupted: ${describe(error)}`);
+      if (ledger.underWay) ledger.refuse();
+    }
   }
 
   async #readBackKey(ledger: Ledger, client: CrashClient, key: Key): Promise<void> {

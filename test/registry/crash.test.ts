@@ -8,7 +8,7 @@ const KILLS = 8;
 test(`after ${KILLS} kills at random moments everything acknowledged is there and nothing is half written`, async () => {
   const seed = Number(process.env.TEST_SEED ?? Date.now() % 1_000_000);
   const database = chosenEngines()[0] ?? "sqlite";
-  console.log(`crash test with TEST_SEED=${seed} on ${database}`);
+  console.log(`crash test with TEST_SEED=${seed} on ${process.env.TEST_DB || database}`);
   const report = await runCrashes({ kills: KILLS, seed, database });
   expect(report.wrong).toEqual([]);
   // A load that does nothing would lose nothing either.
