@@ -28,6 +28,8 @@ export interface KnownLogin {
   readonly against: string | undefined;
   /** When the log-in is over whatever its credential says, epoch ms. */
   readonly untilMs?: number | undefined;
+  /** `TokenKeys.generation` under which its signature was checked, where it has one. */
+  readonly keyGeneration?: number | undefined;
 }
 
 type CredentialApp = Pick<App, "config" | "lookup" | "clock">;

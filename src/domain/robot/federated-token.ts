@@ -14,6 +14,8 @@ const AUDIENCE = "robot-log-in";
 const TYPE = "robot+jwt";
 /** Source: quay-api reference, section 20: one hour. */
 export const FEDERATED_LIFE_SECONDS = 3600;
+/** The instance that made it may have a clock ahead of ours. */
+const LEEWAY_SECONDS = 60;
 
 type TokenApp = Pick<App, "tokenKeys" | "lookup" | "clock">;
 
@@ -65,6 +67,7 @@ async function verify(app: TokenApp, token: string): Promise<JWTPayload | undefi
       requiredClaims: ["exp", "iat", "sub"],
       currentDate: new Date(app.clock.nowMs()),
       maxTokenAge: FEDERATED_LIFE_SECONDS,
+      clockTolerance: LEEWAY_SECONDS,
     });
     return payload;
   } catch (error) {

@@ -71,8 +71,25 @@ export class TokenKeys {
     return this.#options.service;
   }
 
+  /**
+   * Before keys are believed that are in memory: while changes of other instances go unheard, looks whether one of them was
+   * taken away. Asks nothing while they are heard, nor of a database that is away and so has taken none.
+   */
+  async confirm(): Promise<void> {
+    const { db, clock } = this.#options;
+    if (db.hearsChanges || db.silentForMs !== undefined) return;
+    try {
+      const living = new Set((await this.#rows(clock.nowMs())).map(({ kid }) => kid));
+      const kept = [...this.#verifying.keys(), ...(this.#signing ? [this.#signing.kid] : [])];
+      if (kept.some((kid) => !living.has(kid))) this.#forget();
+    } catch (error) {
+      if (db.silentForMs === undefined) throw error;
+    }
+  }
+
   /** The key to sign with now; makes or fetches one when the present one is due for replacement. */
   async signingKey(): Promise<SigningKey> {
+    await this.confirm();
     const nowMs = this.#options.clock.nowMs();
     if (this.#signing && this.#signing.rotateMs > nowMs) return this.#signing;
     const generation = this.#generation;
@@ -93,6 +110,7 @@ export class TokenKeys {
 
   /** The public key of a token's `kid`, undefined when it is none of ours or over. */
   async verifyingKey(kid: string): Promise<Key | undefined> {
+    await this.confirm();
     const nowMs = this.#options.clock.nowMs();
     if (!this.#verifying.has(kid)) await this.#reloadOnce(nowMs);
     const found = this.#verifying.get(kid);
@@ -108,7 +126,10 @@ export class TokenKeys {
 
   /** Looks again, unless somebody just has; who comes while somebody looks waits for what is found. */
   async #reloadOnce(nowMs: number): Promise<void> {
-    if (!this.#reloading && nowMs - this.#reloadedMs < RELOAD_PAUSE_MS) return;
+    const { hearsChanges } = this.#options.db;
+    // A clock that was set back must not stop it for as long; and who hears of no new key looks each time.
+    const isRecent = nowMs >= this.#reloadedMs && nowMs - this.#reloadedMs < RELOAD_PAUSE_MS;
+    if (!this.#reloading && isRecent && hearsChanges) return;
     this.#reloading ??= this.#reload(nowMs).finally(() => {
       this.#reloading = undefined;
     });

@@ -172,6 +172,7 @@ export class TokenVerifier {
    */
   async callerOf(app: TokenApp, token: string, audience: string): Promise<Caller> {
     if (token.length > TOKEN_CHARS_MAX) throw refused(app, "the token is too long");
+    if (!app.db.hearsChanges) await app.tokenKeys.confirm();
     const nowMs = app.clock.nowMs();
     const { generation } = app.tokenKeys;
     if (generation !== this.#generation) {
