@@ -132,13 +132,6 @@ async function isStillSigned({ tokenKeys }: LoginApp, { keyGeneration }: KnownLo
   return keyGeneration === tokenKeys.generation;
 }
 
-/** The key that signed it may have been taken away, which ends it as it ends registry tokens. */
-async function isStillSigned({ tokenKeys }: LoginApp, { keyGeneration }: KnownLogin): Promise<boolean> {
-  if (keyGeneration === undefined) return true;
-  await tokenKeys.confirm();
-  return keyGeneration === tokenKeys.generation;
-}
-
 async function isNamed(app: LoginApp, accountId: number, name: string): Promise<boolean> {
   const account = await app.lookup.account(accountId);
   return account !== undefined && (account.username === name || account.email === name);
@@ -181,7 +174,6 @@ async function checkRobot(app: LoginApp, name: string, token: string): Promise<C
   if (app.config.ROBOTS_DISALLOW && !app.config.ROBOTS_WHITELIST.includes(name)) throw unknown();
   const account = await findAccount(app.db, name);
   if (account?.kind !== "robot") throw unknown();
-  const keyGeneration = app.tokenKeys.generation;
   const keyGeneration = app.tokenKeys.generation;
   const federated = isFederatedToken(token) ? await checkFederatedToken(app, account.id, token) : undefined;
   const isOwnToken =
