@@ -3,7 +3,6 @@
  * does not load what serves requests.
  */
 
-import { isPostgres } from "./config/db-uri.ts";
 import type { Config, LoadedConfig } from "./config/load.ts";
 import type { Database } from "./db/db.ts";
 import { openDatabase } from "./db/open.ts";
@@ -33,8 +32,7 @@ export function bootLogger(config: Config, { isShared = false } = {}): Logger {
 
 /** Opens the database without touching its schema. */
 export function bootDatabase(config: Config, log: Logger): Promise<Database> {
-  const args = config.DB_CONNECTION_ARGS;
-  return openDatabase({ uri: config.DB_URI, ...(isPostgres(config.DB_URI) ? { connectionArgs: args } : {}), log });
+  return openDatabase({ uri: config.DB_URI, connectionArgs: config.DB_CONNECTION_ARGS, log });
 }
 
 /** Opens every engine that DISTRIBUTED_STORAGE_CONFIG names. */

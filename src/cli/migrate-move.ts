@@ -6,7 +6,7 @@
 import { realpathSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import { bootLogger } from "../boot.ts";
-import { formatDatabaseUri, isPostgres, parseDatabaseUri } from "../config/db-uri.ts";
+import { formatDatabaseUri, parseDatabaseUri } from "../config/db-uri.ts";
 import type { Config } from "../config/load.ts";
 import type { Database } from "../db/db.ts";
 import { compareDatabases } from "../db/move/compare.ts";
@@ -111,7 +111,7 @@ async function withDatabases<const Uris extends readonly string[]>(
   try {
     for (const uri of uris) {
       // The arguments belong to the config's own database; another one brings its own in its URI.
-      const args = isPostgres(uri) && uri === config.DB_URI ? { connectionArgs: config.DB_CONNECTION_ARGS } : {};
+      const args = uri === config.DB_URI ? { connectionArgs: config.DB_CONNECTION_ARGS } : {};
       opened.push(await openDatabase({ uri, ...args, log: bootLogger(config) }));
     }
     return await work(opened as { readonly [Index in keyof Uris]: Database });

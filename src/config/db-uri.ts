@@ -40,7 +40,7 @@ export function parseDatabaseUri(uri: string): DatabaseUri | undefined {
   return { scheme: scheme.toLowerCase(), user: unescaped(user), password: unescaped(password), hosts, database, query };
 }
 
-export function isPostgres(scheme: string): boolean {
+function isPostgres(scheme: string): boolean {
   return /^(postgresql|postgres)(\+[a-z0-9]+)?$/.test(scheme);
 }
 
