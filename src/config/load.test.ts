@@ -290,7 +290,10 @@ describe("IGNORE_VALIDATION", () => {
   for (const [key, yaml] of [
     ["DB_URI", "DB_URI: postgresql:/typo"],
     ["DB_URI", "DB_URI: mysql+pymysql://u:p@h/quay"],
-    ["DISTRIBUTED_STORAGE_CONFIG.a", "DISTRIBUTED_STORAGE_CONFIG: {a: [S3Storage, {storage_path: /, s3_bucket: b}]}"],
+    [
+      "DISTRIBUTED_STORAGE_CONFIG.a",
+      "DISTRIBUTED_STORAGE_CONFIG: {a: [MultiCDNStorage, {storage_config: {}, providers: {}, default_provider: b}]}",
+    ],
     ["AUTHENTICATION_TYPE", "AUTHENTICATION_TYPE: LDPA"],
     ["AUTHENTICATION_TYPE", "AUTHENTICATION_TYPE: LDAP"],
   ] as const) {

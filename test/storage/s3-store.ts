@@ -20,7 +20,11 @@ export interface Bucket {
   readonly name: string;
   readonly server: S3Server;
   /** A driver of its own on the bucket, as each instance has one. */
-  open(more?: Record<string, unknown>, context?: Partial<EngineContext>): StorageDriver;
+  open(
+    more?: Record<string, unknown>,
+    context?: Partial<EngineContext>,
+    bounds?: Parameters<typeof openS3>[3],
+  ): StorageDriver;
   keys(): Promise<string[]>;
   multiparts(): Promise<string[]>;
 }
@@ -36,15 +40,16 @@ export function engineContext(): EngineContext {
   };
 }
 
-export async function makeBucket(server: S3Server): Promise<Bucket> {
+/** `at` is where drivers speak to the server, when something stands between. */
+export async function makeBucket(server: S3Server, at: S3Server = server): Promise<Bucket> {
   const name = await server.createBucket();
   return {
     name,
     server,
-    open: (more, context) => {
+    open: (more, context, bounds) => {
       // Checked when the driver is opened from config.yaml; here the arguments are ours.
-      const engine = server.engineConfig(name, more) as StorageEngineConfig as S3EngineConfig;
-      return openS3(engine, "default", { ...engineContext(), ...context });
+      const engine = at.engineConfig(name, more) as StorageEngineConfig as S3EngineConfig;
+      return openS3(engine, "default", { ...engineContext(), ...context }, bounds);
     },
     keys: () => server.keys(name),
     multiparts: () => server.multiparts(name),

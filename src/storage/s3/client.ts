@@ -7,8 +7,8 @@ import { discard, type RemoteBody, type RemoteFetch, readText } from "../remote/
 import { PassingFailure, type RetryOptions, retrying } from "../remote/retry.ts";
 import type { CredentialSource } from "./credentials.ts";
 import type { Endpoint } from "./endpoint.ts";
-import { errorOf, isExpired, readError, S3Refusal } from "./errors.ts";
-import { encodeKey, encodeRfc3986, Signer, sha256Hex, unsignedPayload } from "./sign.ts";
+import { errorOf, isExpired, readError, type S3Answer, S3Refusal } from "./errors.ts";
+import { accessKeyOf, encodeKey, encodeRfc3986, Signer, sha256Hex, unsignedPayload } from "./sign.ts";
 import { parseXml, type XmlElement } from "./xml.ts";
 
 export interface S3ClientOptions {
@@ -42,6 +42,8 @@ export interface S3Call {
 }
 
 const emptySha256 = sha256Hex("");
+/** S3 takes times that are a quarter of an hour off; a little less, for what the answer took. */
+const skewMaxMs = 14 * 60_000;
 
 export class S3Client {
   readonly #options: S3ClientOptions;
@@ -111,7 +113,7 @@ export class S3Client {
     );
   }
 
-  async #attempt(call: S3Call): Promise<Response> {
+  async #attempt(call: S3Call, knowsTime = false): Promise<Response> {
     const { fetch, endpoint, credentials } = this.#options;
     const url = this.#url(endpoint.bucketUrl, call);
     const headers = await this.#signer.sign({
@@ -130,8 +132,14 @@ export class S3Client {
     });
     if (response.ok || call.accept?.includes(response.status)) return response;
     const answer = readError(await readText(response).catch(() => ""));
-    if (isExpired(answer)) credentials.refused();
-    if (answer.code === "RequestTimeTooSkewed") this.#learnTime(response);
+    // What is wrong with a HEAD is not said. A 400 may mean that its keys have run out, or that it came too slowly.
+    const isUnsaid = call.method === "HEAD" && response.status === 400;
+    if (isUnsaid || isExpired(answer)) credentials.refused(accessKeyOf(headers));
+    if (!knowsTime && this.#isSkewed(response, answer)) {
+      this.#learnTime(response);
+      return this.#attempt(call, true);
+    }
+    if (isUnsaid) throw new PassingFailure(`${this.name} answered ${response.status} to a HEAD`);
     throw errorOf(response, answer, this.#context());
   }
 
@@ -140,6 +148,14 @@ export class S3Client {
     if (body === undefined) return emptySha256;
     if (typeof body === "string") return sha256Hex(body);
     return (this.isSecure ? undefined : body.sha256()) ?? unsignedPayload;
+  }
+
+  /** Whether our time was what the server refused. The answer to a HEAD does not say it, but has the server's own time. */
+  #isSkewed(response: Response, { code }: S3Answer): boolean {
+    if (code === "RequestTimeTooSkewed") return true;
+    const dateMs = Date.parse(response.headers.get("date") ?? "");
+    const isFar = Math.abs(dateMs - this.#signer.nowMs()) > skewMaxMs;
+    return code === undefined && response.status === 403 && isFar;
   }
 
   /** Our clock is too far off for the server: sign by its own. */

@@ -87,7 +87,10 @@ async function copyRanges(options: AssembleOptions, pieces: readonly StoredPiece
   }
 }
 
-/** Cuts each piece into ranges of about one length, none longer than `bytesMax`. */
+/**
+ * Cuts each piece into ranges of about one length, none longer than `bytesMax`: twice what a part must have at least, or
+ * more, so that none comes out shorter.
+ */
 export function rangesOf(pieces: readonly StoredPiece[], bytesMax: number): CopySource[] {
   return pieces.flatMap(({ key, sizeBytes }) => {
     const count = Math.ceil(sizeBytes / bytesMax);

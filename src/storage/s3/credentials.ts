@@ -16,8 +16,8 @@ import { parseXml, textOf, type XmlElement } from "./xml.ts";
 export interface CredentialSource {
   /** Keys that are good now. Throws `unavailable` when none can be had. */
   get(): Promise<Credentials>;
-  /** The store says that they have run out: the next `get` fetches fresh ones. */
-  refused(): void;
+  /** The store says that these have run out: the next `get` fetches fresh ones, if nobody has done so meanwhile. */
+  refused(accessKeyId: string): void;
 }
 
 export interface EndingCredentials extends Credentials {
@@ -61,7 +61,9 @@ export function createCredentials(
   async function renew(): Promise<Credentials> {
     const nowMs = context.clock.nowMs();
     for (const provider of providers) {
-      const found = await provider(context);
+      const found = await provider(context).catch((error: unknown) => {
+        throw asUnavailable(error);
+      });
       if (!found) continue;
       const lifeMs = (found.expiresMs ?? Number.POSITIVE_INFINITY) - nowMs;
       const renewMs = nowMs + lifeMs - Math.min(RENEW_BEFORE_MS, lifeMs * RENEW_LEFT_SHARE);
@@ -89,8 +91,8 @@ export function createCredentials(
       });
       return old;
     },
-    refused() {
-      current = undefined;
+    refused(accessKeyId) {
+      if (current?.accessKeyId === accessKeyId) current = undefined;
     },
   };
 }
@@ -144,7 +146,7 @@ export const fromContainer: Provider = async ({ env, fetch }) => {
   const token = file ? (await readFile(file, "utf8")).trim() : env.AWS_CONTAINER_AUTHORIZATION_TOKEN;
   const headers = token ? { authorization: token } : {};
   const request = { method: "GET", url, headers, answerMs: LOCAL_ANSWER_MS } as const;
-  return decode(JSON.parse(await ask(fetch, request, "the container's credentials")));
+  return decode(parseJson(await ask(fetch, request, "the container's credentials")));
 };
 
 const METADATA_ORIGIN = "http://169.254.169.254";
@@ -165,7 +167,7 @@ export const fromMachine: Provider = async ({ env, fetch }) => {
   const [role] = (await ask(fetch, { method: "GET", url, headers, answerMs }, what)).trim().split("\n");
   if (!role) return undefined;
   const request = { method: "GET", url: url + encodeRfc3986(role.trim()), headers, answerMs } as const;
-  return decode(JSON.parse(await ask(fetch, request, what)));
+  return decode(parseJson(await ask(fetch, request, what)));
 };
 
 export const defaultProviders: readonly Provider[] = [fromEnvironment, fromWebIdentity, fromContainer, fromMachine];
@@ -188,6 +190,22 @@ function decode(value: unknown): EndingCredentials {
     ...(Token === undefined ? {} : { sessionToken: Token }),
     ...(Number.isNaN(expiresMs) ? {} : { expiresMs }),
   };
+}
+
+/** A parser's own message quotes the text, in which there may be a secret. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A token's file that cannot be read, say: the store cannot be used until it can. */
+function asUnavailable(error: unknown): RegistryError {
+  if (error instanceof RegistryError) return error;
+  const reason = error instanceof Error ? error.message : String(error);
+  return new RegistryError("unavailable", { message: `no S3 credentials: ${reason}`, cause: error });
 }
 
 /** The text of an answer of 200. No error holds the answer: it may have a secret in it. */

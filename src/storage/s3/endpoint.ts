@@ -1,5 +1,7 @@
 /** Where a bucket is: its URL for us and for clients, and what is known of the server behind it. Pure. */
 
+import { isIP, isIPv6 } from "node:net";
+
 export type AddressingStyle = "auto" | "path" | "virtual";
 
 export interface EndpointOptions {
@@ -27,6 +29,7 @@ export function makeEndpoint(options: EndpointOptions): Endpoint {
   const open = options.publicUrl === undefined ? own : new URL(parseEndpoint(options.publicUrl));
   const isAws = isAwsHost(own.hostname);
   const isVirtual = options.style === "virtual" || (options.style === "auto" && isAws && canBeHostName(options.bucket));
+  if (isVirtual) for (const url of [own, open]) requireName(url);
   return {
     bucketUrl: bucketUrl(own, options.bucket, isVirtual),
     publicBucketUrl: bucketUrl(open, options.bucket, isVirtual),
@@ -35,9 +38,10 @@ export function makeEndpoint(options: EndpointOptions): Endpoint {
   };
 }
 
-/** Host and port as Quay has them, of which the host may carry a scheme. */
+/** Host and port as Quay has them, of which the host may carry a scheme, and may be an IPv6 address without brackets. */
 export function endpointUrl(host: string, port: number | undefined, isSecure: boolean): string {
-  const withScheme = /^https?:\/\//.test(host) ? host : `${isSecure ? "https" : "http"}://${host}`;
+  const name = isIPv6(host) ? `[${host}]` : host;
+  const withScheme = /^https?:\/\//i.test(name) ? name : `${isSecure ? "https" : "http"}://${name}`;
   return port === undefined ? withScheme : `${withScheme.replace(/\/+$/, "")}:${port}`;
 }
 
@@ -53,6 +57,12 @@ function isAwsHost(host: string): boolean {
 /** Dots would not fit the certificate of `*.s3.amazonaws.com`. */
 function canBeHostName(bucket: string): boolean {
   return /^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/.test(bucket);
+}
+
+/** No bucket's name can be put before an address. */
+function requireName({ hostname }: URL): void {
+  if (isIP(hostname.replace(/^\[|\]$/g, "")) === 0) return;
+  throw new Error(`addressing_style "virtual" needs a host with a name, and "${hostname}" is an address`);
 }
 
 function bucketUrl(base: URL, bucket: string, isVirtual: boolean): string {

@@ -92,6 +92,9 @@ function explain(
   if (s3Code === "InvalidAccessKeyId" || s3Code === "SignatureDoesNotMatch") {
     return `${name} does not know the access key of bucket "${bucket}", or its secret is another: ${s3Code}`;
   }
+  if (answer.code === undefined && (response.status === 401 || response.status === 403)) {
+    return `${name} refused a request to bucket "${bucket}" with ${response.status}: is its access key right, and may it use the bucket?`;
+  }
   const said = answer.message === undefined ? "" : `: ${answer.message.slice(0, 200)}`;
   return `${name} refused a request to bucket "${bucket}" with ${response.status} ${s3Code}${said}`;
 }

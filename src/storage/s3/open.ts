@@ -6,6 +6,7 @@ import { type Config, ConfigError } from "../../config/load.ts";
 import type { StorageDriver } from "../driver.ts";
 import type { EngineContext } from "../open.ts";
 import { createRemoteFetch } from "../remote/request.ts";
+import type { RetryOptions } from "../remote/retry.ts";
 import { S3Client } from "./client.ts";
 import { CloudFrontSigner } from "./cloudfront.ts";
 import { type CredentialSource, createCredentials, staticCredentials } from "./credentials.ts";
@@ -43,8 +44,16 @@ interface Settings {
   readonly copiesRanges: boolean;
 }
 
-/** Opens an engine. Asks the store nothing. Throws a ConfigError for arguments that cannot be right together. */
-export function openS3(engine: S3EngineConfig, location: string, context: EngineContext): StorageDriver {
+/**
+ * Opens an engine. Asks the store nothing. Throws a ConfigError for arguments that cannot be right together. `more` takes
+ * the place of what follows from the arguments: another patience, or smaller bounds than the API's.
+ */
+export function openS3(
+  engine: S3EngineConfig,
+  location: string,
+  context: EngineContext,
+  more: { readonly retry?: RetryOptions; readonly copyBytesMax?: number } = {},
+): StorageDriver {
   const [kind, args] = engine;
   const settings = settingsOf(engine, location, context);
   const { region, bucket, credentials, copyBytesMax, copiesRanges } = settings;
@@ -59,6 +68,7 @@ export function openS3(engine: S3EngineConfig, location: string, context: Engine
     fetch: createRemoteFetch(kind, context.authorities),
     clock,
     log,
+    ...(more.retry ? { retry: more.retry } : {}),
   });
   const segmentBytes = Math.ceil(layerBytesMax / LAYER_PARTS_MAX);
   return new S3Storage({
@@ -67,7 +77,7 @@ export function openS3(engine: S3EngineConfig, location: string, context: Engine
     storagePath: rootOf(args.storage_path, location),
     partBytes: Math.max((args.part_size_mib ?? PART_MIB) * mebibyte, segmentBytes),
     segmentBytesMin: Math.max(PART_BYTES_MIN, segmentBytes),
-    copyBytesMax,
+    copyBytesMax: more.copyBytesMax ?? copyBytesMax,
     copiesRanges,
     objectHeaders: headersOf(endpoint, args),
     parts,
@@ -170,7 +180,7 @@ function endpointOf({ url, region, bucket }: Settings, args: S3EngineConfig[1], 
  * Quay asks for AES256 always. AWS encrypts so by itself since 2023, but a bucket's policy may want to be asked; Ceph, MinIO
  * and others refuse it where they have no keys. So it is asked of AWS, and of others when the config says so.
  */
-function headersOf({ isAws }: Endpoint, args: S3EngineConfig[1]): ObjectHeaders {
+export function headersOf({ isAws }: Pick<Endpoint, "isAws">, args: S3EngineConfig[1]): ObjectHeaders {
   const encryption = args.server_side_encryption ?? (isAws ? "AES256" : "none");
   const key = encryption === "aws:kms" ? args.kms_key_id : undefined;
   return {

@@ -17,6 +17,7 @@ import { cleanStale, inLanes } from "./clean.ts";
 import { headObject, isMissing, removeObject, type S3Client } from "./client.ts";
 import { type AssembleOptions, assemble, type StoredPiece } from "./commit.ts";
 import { abortMultipart, completeMultipart, type ObjectHeaders, PART_BYTES_MIN } from "./multipart.ts";
+import { BucketProbe } from "./probe.ts";
 import { sha256Hex } from "./sign.ts";
 import {
   type Continuation,
@@ -66,11 +67,6 @@ const URL_LIFE_SECONDS = 600;
 const HOLD_MS = 10 * 60_000;
 /** Uploads that ended here and are remembered, so that a second end of one is told from the first. */
 const ENDED_MAX = 10_000;
-/** A poll within this time of the last one gets the same answer. */
-const CHECK_REUSE_MS = 1000;
-/** How often `check` writes; between, it asks for the bucket only. */
-const PROBE_EVERY_MS = 10_000;
-const CHECK_ANSWER_MS = 5000;
 const REMOVALS_MAX = 8;
 const probeName = ".check";
 
@@ -92,15 +88,14 @@ export class S3Storage implements StorageDriver {
   readonly #held = new Map<string, Held>();
   readonly #writers = new Map<string, S3UploadWriter>();
   readonly #ended = new Lru<string, true>(ENDED_MAX);
-  #checkedAtMs = Number.NEGATIVE_INFINITY;
-  #probedAtMs = Number.NEGATIVE_INFINITY;
-  #checkFailure: unknown;
-  #checking: Promise<void> | undefined;
+  readonly #probe: BucketProbe;
 
   constructor(options: S3StorageOptions) {
     this.#options = options;
     this.#client = options.client;
     this.#root = options.storagePath === "" ? "" : `${options.storagePath}/`;
+    const probeKey = `${this.#root}uploads/${probeName}`;
+    this.#probe = new BucketProbe({ client: options.client, clock: options.clock, key: probeKey });
   }
 
   get kind(): string {
@@ -213,20 +208,15 @@ export class S3Storage implements StorageDriver {
     const options = {
       client: this.#client,
       root: this.#root,
-      isOurs: (key: string) => key.startsWith("uploads/") || isObjectKey(key),
+      // At the root of a bucket others may write beside us: what only looks like a named file may be theirs.
+      isOurs: (key: string) => this.#root !== "" || key.startsWith("uploads/") || isBlobKey(key),
       keeps: (name: string) => name === probeName,
     };
     return cleanStale(options, beforeMs, limit);
   }
 
-  async check(): Promise<void> {
-    if (this.#options.clock.nowMs() - this.#checkedAtMs >= CHECK_REUSE_MS) {
-      this.#checking ??= this.#probe().finally(() => {
-        this.#checking = undefined;
-      });
-      await this.#checking;
-    }
-    if (this.#checkFailure) throw this.#checkFailure;
+  check(): Promise<void> {
+    return this.#probe.check();
   }
 
   async space(): Promise<undefined> {
@@ -448,26 +438,6 @@ export class S3Storage implements StorageDriver {
     this.#letGo(uploadId);
     if (held?.kind === "multipart") await this.#tidy(uploadId, () => abortMultipart(this.#client, held.multipart));
   }
-
-  /** Looks whether objects can be read and written, and keeps the answer for `check`. Never rejects. */
-  async #probe(): Promise<void> {
-    const nowMs = this.#options.clock.nowMs();
-    const bounds = { once: true, answerMs: CHECK_ANSWER_MS } as const;
-    try {
-      await discard(await this.#client.call({ method: "HEAD", ...bounds }));
-      if (this.#checkFailure || nowMs - this.#probedAtMs >= PROBE_EVERY_MS) {
-        const key = `${this.#root}uploads/${probeName}`;
-        await discard(await this.#client.call({ method: "PUT", key, body: "1", ...bounds }));
-        this.#probedAtMs = nowMs;
-      }
-      this.#checkFailure = undefined;
-    } catch (error) {
-      // A full store still serves pulls; what is full is seen by the push that meets it.
-      const isFull = error instanceof RegistryError && error.code === "storage_full";
-      this.#checkFailure = isFull ? undefined : error;
-    }
-    this.#checkedAtMs = nowMs;
-  }
 }
 
 function bytesOf(gathered: Gathered | undefined): number {
@@ -475,10 +445,6 @@ function bytesOf(gathered: Gathered | undefined): number {
   return gathered.kind === "part" ? gathered.part.sizeBytes : gathered.sizeBytes;
 }
 
-function isObjectKey(key: string): boolean {
-  try {
-    return requireObjectKey(key) === key;
-  } catch {
-    return false;
-  }
+function isBlobKey(key: string): boolean {
+  return /^sha(256|512)\/[0-9a-f]{2}\/[0-9a-f]{64,128}$/.test(key);
 }

@@ -73,14 +73,24 @@ export class Signer {
     this.#skewMs = nowMs - this.#options.clock.nowMs();
   }
 
+  /** The time that is signed with. */
+  nowMs(): number {
+    return this.#options.clock.nowMs() + this.#skewMs;
+  }
+
   #now(): Date {
-    return new Date(this.#options.clock.nowMs() + this.#skewMs);
+    return new Date(this.nowMs());
   }
 
   #signer() {
     this.#loading ??= load(this.#options);
     return this.#loading;
   }
+}
+
+/** The access key that signed headers name. */
+export function accessKeyOf(headers: Readonly<Record<string, string>>): string {
+  return /Credential=([^/]+)\//.exec(headers.authorization ?? "")?.[1] ?? "";
 }
 
 /** As signatures want it: everything but letters, digits and `-_.~` as %XX. */

@@ -28,7 +28,7 @@ const shape = z.object({
   id: z.string(),
   segments: z.array(z.tuple([z.string().regex(namePattern), z.int().positive()])),
   dropped: z.array(z.string().regex(namePattern)).default([]),
-  held: z.int().optional(),
+  held: z.int().nonnegative().optional(),
 });
 
 export function encodeState(id: string, { segments, dropped, heldBytes }: UploadState): string {

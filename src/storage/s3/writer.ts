@@ -66,14 +66,15 @@ export class S3UploadWriter implements UploadWriter {
     this.#requireOpen();
     this.#phase = "flushing";
     const gathered = await this.#gather();
-    this.#throwFailure();
     try {
+      this.#throwFailure();
       const state = await this.#options.finish(gathered);
       this.#phase = "ended";
       this.#options.onEnd(this);
       return state;
     } catch (error) {
       this.#failure ??= error;
+      if (gathered?.kind === "part") gathered.part.release();
       throw error;
     }
   }

@@ -1,6 +1,6 @@
 /**
  * Reads the XML that S3 servers answer with: elements and their text. What S3 never sends (mixed content, attributes that
- * mean something, document types, namespaces as such) is passed over.
+ * mean something, document types, namespaces as such) is passed over. Goes once over the text, whatever is in it.
  */
 
 export interface XmlElement {
@@ -12,39 +12,51 @@ export interface XmlElement {
 }
 
 interface OpenElement {
-  name: string;
-  children: XmlElement[];
+  readonly name: string;
+  readonly children: XmlElement[];
   text: string;
 }
 
-/** A tag, a comment, a declaration or a CDATA section; text is what lies between. */
-const tokenPattern = /<!--[\s\S]*?-->|<!\[CDATA\[([\s\S]*?)\]\]>|<[!?][^>]*>|<(\/?)([^\s/>]+)[^>]*?(\/?)>|([^<]+)/g;
-const entities: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };
+/** What is passed over or taken as it stands: where it begins, where it ends, and whether it is text. */
+const sections = [
+  { begin: "<!--", end: "-->", isText: false },
+  { begin: "<![CDATA[", end: "]]>", isText: true },
+  { begin: "<?", end: "?>", isText: false },
+  { begin: "<!", end: ">", isText: false },
+] as const;
+const tagPattern = /^(\/?)([^\s/]+)/;
+const entities: ReadonlyMap<string, string> = new Map([
+  ["amp", "&"],
+  ["lt", "<"],
+  ["gt", ">"],
+  ["quot", '"'],
+  ["apos", "'"],
+]);
 /** No answer of S3 is deeper than five. */
 const depthMax = 32;
 
 /** The document's element; undefined when the text is no whole document. */
 export function parseXml(text: string): XmlElement | undefined {
-  const stack: OpenElement[] = [{ name: "", children: [], text: "" }];
-  for (const [, data, slash, name, selfClosed, plain] of text.matchAll(tokenPattern)) {
-    const top = stack[stack.length - 1];
+  const document: OpenElement = { name: "", children: [], text: "" };
+  const open = [document];
+  for (let at = 0; at < text.length; ) {
+    const top = open[open.length - 1];
     if (!top) return undefined;
-    if (data !== undefined) top.text += data;
-    else if (plain !== undefined) top.text += decodeEntities(plain);
-    else if (name === undefined) continue;
-    else if (slash === "/") {
-      if (top.name !== localName(name) || stack.length < 2) return undefined;
-      stack.pop();
-      stack[stack.length - 1]?.children.push(closed(top));
-    } else {
-      const element = { name: localName(name), children: [], text: "" };
-      if (selfClosed === "/") top.children.push(element);
-      else stack.push(element);
-      if (stack.length > depthMax) return undefined;
+    const tagAt = text.indexOf("<", at);
+    const plainEnd = tagAt < 0 ? text.length : tagAt;
+    if (plainEnd > at) top.text += decodeEntities(text.slice(at, plainEnd));
+    if (tagAt < 0) break;
+    const section = sections.find(({ begin }) => text.startsWith(begin, tagAt));
+    const end = text.indexOf(section?.end ?? ">", tagAt + (section?.begin.length ?? 1));
+    if (end < 0) return undefined;
+    at = end + (section?.end.length ?? 1);
+    if (section) {
+      if (section.isText) top.text += text.slice(tagAt + section.begin.length, end);
+      continue;
     }
+    if (!readTag(text.slice(tagAt + 1, end), open)) return undefined;
   }
-  const [document] = stack;
-  return stack.length === 1 && document?.children.length === 1 ? document.children[0] : undefined;
+  return open.length === 1 && document.children.length === 1 ? document.children[0] : undefined;
 }
 
 export function childrenOf(element: XmlElement | undefined, name: string): XmlElement[] {
@@ -61,8 +73,22 @@ export function escapeXml(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
-function closed({ name, children, text }: OpenElement): XmlElement {
-  return { name, children, text: children.length > 0 ? "" : text };
+/** Takes one tag, without its brackets, to the open elements. Gives whether it fits there. */
+function readTag(tag: string, open: OpenElement[]): boolean {
+  const [, slash, rawName] = tagPattern.exec(tag) ?? [];
+  if (rawName === undefined) return false;
+  const name = localName(rawName);
+  if (slash === "/") {
+    const closed = open.pop();
+    if (!closed || closed.name !== name || open.length === 0) return false;
+    const text = closed.children.length > 0 ? "" : closed.text;
+    open[open.length - 1]?.children.push({ name, children: closed.children, text });
+    return true;
+  }
+  const element: OpenElement = { name, children: [], text: "" };
+  if (tag.endsWith("/")) open[open.length - 1]?.children.push(element);
+  else open.push(element);
+  return open.length <= depthMax;
 }
 
 function localName(name: string): string {
@@ -70,8 +96,9 @@ function localName(name: string): string {
 }
 
 function decodeEntities(text: string): string {
-  return text.replace(/&(?:#(\d{1,7})|#x([0-9a-fA-F]{1,6})|(\w+));/g, (whole, decimal, hex, name) => {
-    if (name !== undefined) return entities[name] ?? whole;
+  if (!text.includes("&")) return text;
+  return text.replace(/&(?:#(\d{1,7})|#x([0-9a-fA-F]{1,6})|(\w{1,8}));/g, (whole, decimal, hex, name) => {
+    if (name !== undefined) return entities.get(name) ?? whole;
     const code = decimal === undefined ? Number.parseInt(hex, 16) : Number(decimal);
     return code <= 0x10ffff ? String.fromCodePoint(code) : whole;
   });
