@@ -31,15 +31,15 @@ const WITHOUT_DATABASE: ReadonlySet<string> = new Set([
   "storage",
   "support",
 ]);
-/** Sites that are apart share no file: these run on PostgreSQL alone. */
-const ON_POSTGRES_ALONE: ReadonlySet<string> = new Set(["geo"]);
+/** Sites that are apart share no file, and instances need a server that tells of changes: on PostgreSQL alone. */
+const ON_POSTGRES_ALONE: ReadonlySet<string> = new Set(["geo", "cluster"]);
 /** These take both engines in one run, and the older PostgreSQL in another. */
 const CHOOSES_DATABASES: ReadonlySet<string> = new Set(["db"]);
 /** The oldest and the newest PostgreSQL that we promise; what names no version here is tested on the newest. */
 const POSTGRES_VERSIONS = [15, 18] as const;
 const ON_OLDER_POSTGRES: ReadonlySet<string> = new Set(["api", "cli"]);
 /** These use programs that only Go brings, whose first build takes minutes: they run when the others are done. */
-const WITH_GO: ReadonlySet<string> = new Set(["storage", "readme", "clients", "conformance"]);
+const WITH_GO: ReadonlySet<string> = new Set(["cluster", "storage", "readme", "clients", "conformance"]);
 /** Longest first, so that none of them is left over at the end; folders that are not named here come before these. */
 const ORDER = ["geo", "registry", "crash", "cli", "binary", "db", "api", "bench", "support", ...WITH_GO];
 /** Two cores: a third part at once takes as long and makes what measures time less sure. */
