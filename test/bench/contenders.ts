@@ -1,6 +1,6 @@
 /** The servers that are measured, all behind one shape: Berth and its peers, each on an empty store of its own. */
 import { type BerthOptions, startBerth } from "../support/berth.ts";
-import { type PeerServer, startDockerRegistry } from "../support/docker-registry.ts";
+import { type DockerRegistryOptions, type PeerServer, startDockerRegistry } from "../support/docker-registry.ts";
 import { findGoTool } from "../support/go-tools.ts";
 import type { Memory } from "../support/process.ts";
 import { RegistryClient } from "../support/registry-client.ts";
@@ -27,11 +27,24 @@ export interface Contender {
 /** The namespace of Berth's zero-config superuser; the peers take any name. */
 export const namespace = "admin";
 
+const dockerRegistryNote = "no authentication; fsyncs each file it writes, not the directories (seen with strace)";
+
 export const berth: Contender = {
   name: "berth",
   note: "bearer token; every blob hashed, fsynced with its directory, metadata fsynced before the answer",
   start: () => startBerthServer(),
 };
+
+/** Berth under another name and with options, to be held against itself or a peer. */
+export function berthWith(name: string, options: () => Promise<BerthOptions> | BerthOptions): Contender {
+  return { name, note: berth.note, start: async () => ({ ...(await startBerthServer(await options())), name }) };
+}
+
+/** Debian's docker-registry with options. */
+export function dockerRegistryWith(options: () => Promise<DockerRegistryOptions>): Contender {
+  const name = "docker-registry";
+  return { name, note: dockerRegistryNote, start: async () => peer(name, await startDockerRegistry(await options())) };
+}
 
 /** Berth with options, for workloads that seed its database or restart it. */
 export async function startBerthServer(options: BerthOptions = {}): Promise<BenchServer & { dataDir: string }> {
@@ -59,8 +72,7 @@ export async function findPeers(names: readonly string[]): Promise<PeerChoice> {
   const choice: PeerChoice = { contenders: [], missing: [] };
   for (const name of names) {
     if (name === "docker-registry") {
-      const note = "no authentication; fsyncs each file it writes, not the directories (seen with strace)";
-      choice.contenders.push({ name, note, start: async () => peer(name, await startDockerRegistry()) });
+      choice.contenders.push(dockerRegistryWith(async () => ({})));
     } else if (name === "zot") {
       const found = await findGoTool("zot");
       if (found.kind === "missing") {

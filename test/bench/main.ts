@@ -2,7 +2,7 @@
  * The benchmarks of DESIGN section 9: Berth and its peers side by side in one run, as a table and a JSON file.
  *
  *   bun test/bench/main.ts [--quick] [--only NAME,…] [--peers docker-registry,zot|none] [--no-berth]
- *                          [--seconds N] [--rounds N] [--out FILE]
+ *                          [--seconds N] [--rounds N] [--out FILE] [--help]
  */
 import { mkdirSync, statfsSync, writeFileSync } from "node:fs";
 import { arch, cpus, tmpdir, totalmem } from "node:os";
@@ -20,8 +20,14 @@ import { imagePush } from "./workloads/image-push.ts";
 import { listPages } from "./workloads/lists.ts";
 import { manifestGet } from "./workloads/manifest-get.ts";
 import { memory } from "./workloads/memory.ts";
+import { processes } from "./workloads/processes.ts";
+import { s3 } from "./workloads/s3.ts";
+import { s3Memory } from "./workloads/s3-memory.ts";
 
-const workloads: Workload[] = [manifestGet, imagePush, blobPush, blobPull, listPages, apiLists, memory, coldStart];
+const workloads: Workload[] = [
+  ...[manifestGet, imagePush, blobPush, blobPull, listPages, apiLists, memory, coldStart],
+  ...[processes, s3, s3Memory],
+];
 
 /** Source: statfs(2). */
 const tmpfsMagic = 0x01021994;
@@ -35,10 +41,27 @@ const { values } = parseArgs({
     seconds: { type: "string" },
     rounds: { type: "string" },
     out: { type: "string", default: "test-results/bench.json" },
+    help: { type: "boolean", default: false },
   },
 });
 
-process.exitCode = await main();
+if (values.help) console.log(usage());
+else process.exitCode = await main();
+
+function usage(): string {
+  const list = workloads.map(({ name, about }) => `  ${name.padEnd(14)}${about}`).join("\n");
+  return `npm run bench -- [--quick] [--only NAME,…] [--peers docker-registry,zot|none] [--no-berth]
+                 [--seconds N] [--rounds N] [--out FILE]
+
+  --quick     smaller sizes and one second a round: a first look in some minutes
+  --only      these workloads alone
+  --seconds   length of a measured round of a load (${fullSettings.seconds})
+  --rounds    measured rounds, of which the median is told (${fullSettings.rounds})
+  --out       the figures as JSON (${values.out})
+
+workloads:
+${list}`;
+}
 
 async function main(): Promise<number> {
   const settings = chooseSettings();

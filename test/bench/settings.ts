@@ -15,6 +15,8 @@ export interface Settings {
   memoryPushBytes: number;
   /** The peers' memory does not follow the size; smaller pushes keep the run short. */
   memoryPeerPushBytes: number;
+  /** Processes of one Berth on one port, to be compared. */
+  processes: readonly number[];
   listSmall: number;
   listLarge: number;
   blobRows: number;
@@ -33,6 +35,7 @@ export const fullSettings: Settings = {
   memoryPushes: 32,
   memoryPushBytes: 1024 * mib,
   memoryPeerPushBytes: 128 * mib,
+  processes: [1, 2, 4],
   listSmall: 1_000,
   listLarge: 100_000,
   blobRows: 1_000_000,

@@ -12,6 +12,8 @@ export interface Bench {
 
 export interface Workload {
   name: string;
+  /** What it measures, for the list of workloads. */
+  about: string;
   run(bench: Bench): Promise<Row[]>;
 }
 

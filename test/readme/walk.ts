@@ -3,9 +3,11 @@
  * that were pushed on the way. Only addresses are other ones, because a test may not count on a port being free.
  */
 import { expect } from "bun:test";
-import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { buildBinary } from "../../scripts/build.ts";
+import type { PeerServer } from "../support/docker-registry.ts";
+import { startNginxWith } from "../support/nginx.ts";
 import { freePort, type RunningProcess, startProcess } from "../support/process.ts";
 import { digestOf, type PushedImage, RegistryClient } from "../support/registry-client.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
@@ -19,6 +21,7 @@ export class Walk {
   readonly #addresses = new Map<string, string>();
   readonly #pushed = new Map<string, PushedImage>();
   readonly #running: RunningProcess[] = [];
+  readonly #balancers: PeerServer[] = [];
   readonly #password: string;
   /** Where the commands are run. */
   readonly here: string;
@@ -89,26 +92,10 @@ export class Walk {
     return child;
   }
 
-  /** nginx with a server block in its http section, as Debian's own configuration includes `conf.d`. */
+  /** nginx with a server block in its http section, where Debian's own configuration includes `conf.d`. */
   async startBalancer(serverBlock: string, address: string): Promise<void> {
-    const { path: root } = this.#dir;
-    const file = join(root, "nginx.conf");
-    const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    const lines = [
-      "daemon off;",
-      `pid ${join(root, "nginx.pid")};`,
-      "events { worker_connections 1024; }",
-      "http {",
-      "access_log off;",
-      ...temporary.map((kind) => `${kind}_temp_path ${join(root, kind)};`),
-      serverBlock.replace("listen 8080;", `listen ${address};`),
-      "}",
-    ];
-    writeFileSync(file, `${lines.join("\n")}\n`);
-    const args = ["-p", root, "-c", file, "-e", join(root, "error.log")];
-    const child = startProcess({ command: requireTool("nginx"), args, name: "nginx" });
-    this.#running.push(child);
-    await child.waitForUrl(`http://${address}/v2/`);
+    const http = serverBlock.replace("listen 8080;", `listen ${address};`);
+    this.#balancers.push(await startNginxWith(http, Number(new URL(`http://${address}`).port)));
   }
 
   /** Takes over a program that was started elsewhere, so that it is stopped with the others. */
@@ -164,6 +151,7 @@ export class Walk {
 
   /** Stops what was started, the last first, and removes the directory. */
   async end(): Promise<void> {
+    for (const balancer of this.#balancers) await balancer.stop();
     for (const child of this.#running.reverse()) await child.stop(startMs);
     this.#dir.remove();
   }

@@ -1,10 +1,11 @@
 /**
  * Debian's docker-registry (CNCF distribution 2.8) on a local directory: the peer of the benchmarks and the upstream of
- * mirror tests. No redirects, deletion on, no authentication unless a user is given.
+ * mirror tests. No redirects unless asked for, deletion on, no authentication unless a user is given.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { listeningPorts, type RunningProcess, startProcess } from "./process.ts";
+import type { S3Server } from "./s3.ts";
 import { makeTempDir } from "./temp-dir.ts";
 import { requireTool } from "./tools.ts";
 
@@ -21,6 +22,10 @@ export interface PeerServer {
 export interface DockerRegistryOptions {
   /** Asks for these credentials (htpasswd, bcrypt) when given. */
   user?: { name: string; password: string };
+  /** Stores blobs there instead of in a directory of its own. */
+  s3?: { server: S3Server; bucket: string };
+  /** Sends clients to the store for blobs, where it can. */
+  redirects?: boolean;
 }
 
 const startTimeoutMs = 10_000;
@@ -34,7 +39,11 @@ export async function startDockerRegistry(options: DockerRegistryOptions = {}): 
   const config: Record<string, unknown> = {
     version: "0.1",
     log: { level: "warn", accesslog: { disabled: true } },
-    storage: { filesystem: { rootdirectory: dataDir }, delete: { enabled: true }, redirect: { disable: true } },
+    storage: {
+      ...(options.s3 ? s3Storage(options.s3) : { filesystem: { rootdirectory: dataDir } }),
+      delete: { enabled: true },
+      redirect: { disable: !options.redirects },
+    },
     http: { addr: "127.0.0.1:0" },
   };
   if (options.user !== undefined) {
@@ -49,7 +58,8 @@ export async function startDockerRegistry(options: DockerRegistryOptions = {}): 
     command,
     args: ["serve", join(dir.path, "config.yml")],
     cwd: dir.path,
-    env: { OTEL_TRACES_EXPORTER: "none" },
+    // Its AWS library refuses to start where the environment names authorities: the transport is not one it can give them to.
+    env: { OTEL_TRACES_EXPORTER: "none", AWS_CA_BUNDLE: undefined },
     name: "docker-registry",
   });
   const url = `http://127.0.0.1:${await waitForPort(process)}`;
@@ -62,6 +72,21 @@ export async function startDockerRegistry(options: DockerRegistryOptions = {}): 
     stop: async () => {
       await process.stop();
       dir.remove();
+    },
+  };
+}
+
+/** Version 2.8 takes the path style by itself for every endpoint that is not AWS's. */
+function s3Storage({ server, bucket }: { server: S3Server; bucket: string }): Record<string, unknown> {
+  return {
+    s3: {
+      accesskey: server.accessKey,
+      secretkey: server.secretKey,
+      region: server.region,
+      regionendpoint: server.endpoint,
+      bucket,
+      secure: server.endpoint.startsWith("https:"),
+      v4auth: true,
     },
   };
 }

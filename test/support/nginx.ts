@@ -1,6 +1,6 @@
 /**
- * nginx serving a directory with sendfile: the measure for blob pulls. It runs unprivileged, in the foreground, with
- * every path of its own inside a temporary directory.
+ * nginx: with sendfile on a directory, the measure for blob pulls; in front of another server, as operators have it. It runs
+ * unprivileged, in the foreground, with every path of its own inside a temporary directory.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,10 +11,36 @@ import { requireTool } from "./tools.ts";
 
 /** Serves the files below `root` on a free port of 127.0.0.1. Throws when nginx is not installed. */
 export async function startNginx(root: string): Promise<PeerServer> {
-  const dir = makeTempDir("nginx");
   const port = await freePort();
+  const http = `sendfile on;
+  tcp_nopush on;
+  default_type application/octet-stream;
+  server { listen 127.0.0.1:${port}; root ${root}; }`;
+  return { ...(await startNginxWith(http, port)), dataDir: root };
+}
+
+/** Passes everything on to `url`, without keeping bodies. */
+export async function startNginxProxy(url: string): Promise<PeerServer> {
+  const port = await freePort();
+  const http = `upstream target { server ${new URL(url).host}; keepalive 32; }
+  server {
+    listen 127.0.0.1:${port};
+    client_max_body_size 0;
+    proxy_request_buffering off;
+    proxy_buffering off;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_set_header Host $http_host;
+    location / { proxy_pass http://target; }
+  }`;
+  return startNginxWith(http, port);
+}
+
+/** Runs it with the directives of an http section that listens on this port of 127.0.0.1. */
+export async function startNginxWith(http: string, port: number): Promise<PeerServer> {
+  const dir = makeTempDir("nginx");
   const path = join(dir.path, "nginx.conf");
-  writeFileSync(path, nginxConfig(dir.path, root, port));
+  writeFileSync(path, nginxConfig(dir.path, http));
   const process = startProcess({
     command: requireTool("nginx"),
     args: ["-p", dir.path, "-c", path, "-e", join(dir.path, "error.log")],
@@ -27,7 +53,7 @@ export async function startNginx(root: string): Promise<PeerServer> {
   return {
     url,
     host: url.slice("http://".length),
-    dataDir: root,
+    dataDir: dir.path,
     process,
     stop: async () => {
       await process.stop();
@@ -36,8 +62,8 @@ export async function startNginx(root: string): Promise<PeerServer> {
   };
 }
 
-function nginxConfig(dir: string, root: string, port: number): string {
-  // workers as many as cores, as Debian's own configuration has it; a worker of another user could not read `root`
+function nginxConfig(dir: string, http: string): string {
+  // workers as many as cores, as Debian's own configuration has it; one of another user could not read a test's files
   const user = process.getuid?.() === 0 ? "user root;" : "";
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
   return `${user}
@@ -47,11 +73,8 @@ pid ${join(dir, "nginx.pid")};
 events { worker_connections 1024; }
 http {
   access_log off;
-  sendfile on;
-  tcp_nopush on;
-  default_type application/octet-stream;
 ${temporary.map((kind) => `  ${kind}_temp_path ${join(dir, kind)};`).join("\n")}
-  server { listen 127.0.0.1:${port}; root ${root}; }
+  ${http}
 }
 `;
 }

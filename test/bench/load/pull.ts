@@ -11,7 +11,10 @@ export interface PullLoad {
 
 const timeoutMs = 120_000;
 
-/** Gives bytes per second over all streams. Throws on any status but 200 and on any missing byte. */
+/**
+ * Gives bytes per second over all streams, redirects followed as clients do: without the credentials, which are not for the
+ * store. Throws on any status but 200 and on any missing byte.
+ */
 export async function pullBlob(load: PullLoad): Promise<number> {
   const curl = requireTool("curl");
   const headers = load.authorization === undefined ? [] : ["-H", `authorization: ${load.authorization}`];
@@ -23,6 +26,7 @@ export async function pullBlob(load: PullLoad): Promise<number> {
         args: [
           "--silent",
           "--show-error",
+          "--location",
           "-o",
           "/dev/null",
           "-w",

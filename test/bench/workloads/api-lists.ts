@@ -25,6 +25,7 @@ const lists: List[] = [
 
 export const apiLists = listWorkload({
   name: "api",
+  about: "pages and search of the REST API",
   lists,
   prepare: prepareLoad,
   toRow: (list, cells) =>

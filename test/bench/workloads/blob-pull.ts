@@ -18,6 +18,7 @@ const nginxName = "nginx";
 
 export const blobPull: Workload = {
   name: "blob-pull",
+  about: "one large blob, one and ten streams, beside nginx",
   run: async ({ settings, contenders }) => {
     const payload = makePayload(settings.blobBytes);
     const path = `/v2/${repository}/blobs/${payload.digest}`;

@@ -13,6 +13,7 @@ const mb = 1_000_000;
 
 export const blobPush: Workload = {
   name: "blob-push",
+  about: "one large blob over one stream",
   run: async ({ settings, contenders }) => {
     const byHand: number[] = [];
     let handRound: number | undefined;

@@ -15,6 +15,7 @@ const giveUpMs = 30_000;
 
 export const coldStart: Workload = {
   name: "cold-start",
+  about: "from starting the process to the first answer",
   run: async ({ settings, contenders }) => {
     if (!contenders.includes(berth)) return [];
     const empty: number[] = [];

@@ -4,35 +4,19 @@ import { type BenchServer, namespace } from "../contenders.ts";
 import { RawConnection } from "../load/connection.ts";
 import { pushImage } from "../load/push.ts";
 import { atLeast } from "../report.ts";
-import { takeTurns, type Workload, withSeats } from "../workload.ts";
+import type { Settings } from "../settings.ts";
+import { type Measured, takeTurns, type Workload, withSeats } from "../workload.ts";
 
 const repository = `${namespace}/pushed`;
 
 export const imagePush: Workload = {
   name: "image-push",
+  about: "images of one layer, ten pushers at once",
   run: async ({ settings, contenders }) => {
-    let pushed = 0;
-    const prepare = (server: BenchServer) => server.client.authorize(pushScope(repository));
-    const cells = await withSeats(contenders, prepare, (seats) =>
-      takeTurns(seats, { measured: settings.rounds, warmUps: 1 }, async (server, authorization, round) => {
-        const start = performance.now();
-        const end = start + (round < 0 ? 1 : settings.seconds) * 1000;
-        const pushesMs: number[] = [];
-        const pusher = async () => {
-          const connection = new RawConnection(server.url);
-          while (performance.now() < end) {
-            const begun = performance.now();
-            await pushImage({ connection, repository, authorization }, `t${pushed++}`, settings.imageLayerBytes);
-            pushesMs.push(performance.now() - begun);
-          }
-          connection.close();
-        };
-        await Promise.all(Array.from({ length: settings.imagePushers }, pusher));
-        const seconds = (performance.now() - start) / 1000;
-        pushesMs.sort((a, b) => a - b);
-        const at = (share: number) => pushesMs[Math.floor(pushesMs.length * share)] ?? Number.NaN;
-        return { figure: pushesMs.length / seconds, p50Ms: at(0.5), p99Ms: at(0.99) };
-      }),
+    const cells = await withSeats(contenders, authorizePushes, (seats) =>
+      takeTurns(seats, { measured: settings.rounds, warmUps: 1 }, (server, authorization, round) =>
+        pushImages(server, authorization, { ...settings, seconds: round < 0 ? 1 : settings.seconds }),
+      ),
     );
     return [
       {
@@ -45,3 +29,32 @@ export const imagePush: Workload = {
     ];
   },
 };
+
+export function authorizePushes(server: BenchServer): Promise<string | undefined> {
+  return server.client.authorize(pushScope(repository));
+}
+
+/** Pushes images for so many seconds; the latencies are of whole pushes. */
+export async function pushImages(
+  server: BenchServer,
+  authorization: string | undefined,
+  load: Pick<Settings, "seconds" | "imagePushers" | "imageLayerBytes">,
+): Promise<Measured> {
+  const start = performance.now();
+  const end = start + load.seconds * 1000;
+  const pushesMs: number[] = [];
+  const pusher = async () => {
+    const connection = new RawConnection(server.url);
+    while (performance.now() < end) {
+      const begun = performance.now();
+      await pushImage({ connection, repository, authorization }, `t${crypto.randomUUID()}`, load.imageLayerBytes);
+      pushesMs.push(performance.now() - begun);
+    }
+    connection.close();
+  };
+  await Promise.all(Array.from({ length: load.imagePushers }, pusher));
+  const seconds = (performance.now() - start) / 1000;
+  pushesMs.sort((a, b) => a - b);
+  const at = (share: number) => pushesMs[Math.floor(pushesMs.length * share)] ?? Number.NaN;
+  return { figure: pushesMs.length / seconds, p50Ms: at(0.5), p99Ms: at(0.99) };
+}

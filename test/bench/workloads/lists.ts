@@ -37,6 +37,7 @@ const lists: List[] = [
 
 export const listPages = listWorkload({
   name: "lists",
+  about: "pages of long tag lists and of a large catalog",
   lists,
   prepare: prepareLoad,
   toRow: (list, cells) => {
@@ -48,12 +49,14 @@ export const listPages = listWorkload({
 /** Asks for each list of a short store and of a long one in turn; `prepare` gives the request of a server's store. */
 export function listWorkload<L>(parts: {
   name: string;
+  about: string;
   lists: readonly L[];
   prepare(server: BenchServer, list: L, total: number): Promise<{ url: string; headers: Record<string, string> }>;
   toRow(list: L, cells: Row["cells"]): Row;
 }): Workload {
   return {
     name: parts.name,
+    about: parts.about,
     run: async ({ settings, contenders }) => {
       if (!contenders.includes(berth)) return [];
       const stores = [settings.listSmall, settings.listLarge].map((total) => ({

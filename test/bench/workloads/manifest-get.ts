@@ -3,32 +3,21 @@ import { mediaTypes, pullScope } from "../../support/registry-client.ts";
 import { type BenchServer, namespace } from "../contenders.ts";
 import { loadRequests } from "../load/requests.ts";
 import { atLeast, below } from "../report.ts";
-import { takeTurns, type Workload, withSeats } from "../workload.ts";
+import { type Measured, takeTurns, type Workload, withSeats } from "../workload.ts";
 
 const repository = `${namespace}/pulled`;
-const connections = 16;
+export const connections = 16;
 
 export const manifestGet: Workload = {
   name: "manifest-get",
+  about: "manifest GET by tag",
   run: async ({ settings, contenders }) => {
     const generators = new Set<string>();
-    const prepare = async (server: BenchServer) => {
-      const image = await server.client.pushImage(repository, "latest", { layers: 3 });
-      if (image.response.status !== 201)
-        throw new Error(`${server.name} answered ${image.response.status} to the push`);
-      const authorization = await server.client.authorize(pullScope(repository));
-      return authorization === undefined ? {} : { authorization };
-    };
-    const cells = await withSeats(contenders, prepare, (seats) =>
+    const cells = await withSeats(contenders, prepareManifest, (seats) =>
       takeTurns(seats, { measured: settings.rounds, warmUps: 1 }, async (server, headers, round) => {
-        const figures = await loadRequests({
-          url: `${server.url}/v2/${repository}/manifests/latest`,
-          headers: { ...headers, accept: mediaTypes.manifest },
-          connections,
-          seconds: round < 0 ? 1 : settings.seconds,
-        });
-        generators.add(figures.generator);
-        return { figure: figures.perSecond, p50Ms: figures.p50Ms, p99Ms: figures.p99Ms };
+        const { generator, ...measured } = await getManifests(server, headers, round < 0 ? 1 : settings.seconds);
+        generators.add(generator);
+        return measured;
       }),
     );
     return [
@@ -48,3 +37,26 @@ export const manifestGet: Workload = {
     ];
   },
 };
+
+/** Pushes the image whose manifest is asked for, and gives the headers to ask with. */
+export async function prepareManifest(server: BenchServer): Promise<Record<string, string>> {
+  const image = await server.client.pushImage(repository, "latest", { layers: 3 });
+  if (image.response.status !== 201) throw new Error(`${server.name} answered ${image.response.status} to the push`);
+  const authorization = await server.client.authorize(pullScope(repository));
+  return authorization === undefined ? {} : { authorization };
+}
+
+/** Asks for it for so many seconds. */
+export async function getManifests(
+  server: BenchServer,
+  headers: Record<string, string>,
+  seconds: number,
+): Promise<Measured & { generator: string }> {
+  const { perSecond, ...figures } = await loadRequests({
+    url: `${server.url}/v2/${repository}/manifests/latest`,
+    headers: { ...headers, accept: mediaTypes.manifest },
+    connections,
+    seconds,
+  });
+  return { figure: perSecond, ...figures };
+}

@@ -1,6 +1,6 @@
 /** Resident memory: of a server that has just started, and at its highest while many large blobs are pushed at once. */
 import { pushScope } from "../../support/registry-client.ts";
-import { berth, namespace } from "../contenders.ts";
+import { type BenchServer, berth, namespace } from "../contenders.ts";
 import { RawConnection } from "../load/connection.ts";
 import { makePayload } from "../load/payload.ts";
 import { pushBlobStream } from "../load/push.ts";
@@ -13,6 +13,7 @@ const mb = 1_000_000;
 
 export const memory: Workload = {
   name: "memory",
+  about: "resident memory when idle and under many large pushes",
   run: async ({ settings, contenders }) => {
     const idle: Record<string, Cell> = {};
     const busy: Record<string, Cell> = {};
@@ -20,27 +21,14 @@ export const memory: Workload = {
     for (const contender of contenders) {
       const server = await contender.start();
       try {
-        const authorization = await server.client.authorize(pushScope(repository));
+        await server.client.authorize(pushScope(repository));
         await Bun.sleep(idleMs);
         const { rssBytes, peakRssBytes } = server.memory();
         idle[server.name] = { median: rssBytes / mb, rounds: [rssBytes / mb], peakRssBytes };
-        server.resetPeak();
-        await settle();
-        const start = performance.now();
         const sizeBytes = contender === berth ? settings.memoryPushBytes : settings.memoryPeerPushBytes;
-        const push = async () => {
-          const connection = new RawConnection(server.url);
-          await pushBlobStream({ connection, repository, authorization }, makePayload(sizeBytes));
-          connection.close();
-        };
-        await Promise.all(Array.from({ length: settings.memoryPushes }, push));
-        const seconds = (performance.now() - start) / 1000;
-        const peak = server.memory().peakRssBytes;
-        busy[server.name] = { median: peak / mb, rounds: [peak / mb], peakRssBytes: peak };
-        const rate = (settings.memoryPushes * sizeBytes) / mb / seconds;
-        rates.push(
-          `${server.name}: ${sizeBytes / 2 ** 20} MiB each, ${seconds.toFixed(1)} s (${Math.round(rate)} MB/s)`,
-        );
+        const { cell, rate } = await pushAtOnce(server, settings.memoryPushes, sizeBytes);
+        busy[server.name] = cell;
+        rates.push(`${server.name}: ${rate}`);
       } finally {
         await server.stop();
       }
@@ -65,3 +53,28 @@ export const memory: Workload = {
     return rows;
   },
 };
+
+/** The highest resident memory, in MB, while so many blobs of one size are pushed at once, and how fast that went. */
+export async function pushAtOnce(
+  server: BenchServer,
+  pushes: number,
+  sizeBytes: number,
+): Promise<{ cell: Cell; rate: string }> {
+  const authorization = await server.client.authorize(pushScope(repository));
+  server.resetPeak();
+  await settle();
+  const start = performance.now();
+  const push = async () => {
+    const connection = new RawConnection(server.url);
+    await pushBlobStream({ connection, repository, authorization }, makePayload(sizeBytes));
+    connection.close();
+  };
+  await Promise.all(Array.from({ length: pushes }, push));
+  const seconds = (performance.now() - start) / 1000;
+  const { peakRssBytes } = server.memory();
+  const rate = (pushes * sizeBytes) / mb / seconds;
+  return {
+    cell: { median: peakRssBytes / mb, rounds: [peakRssBytes / mb], peakRssBytes },
+    rate: `${sizeBytes / 2 ** 20} MiB each, ${seconds.toFixed(1)} s (${Math.round(rate)} MB/s)`,
+  };
+}
