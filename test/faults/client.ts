@@ -16,6 +16,8 @@ export class Tally {
   unavailable = 0;
   /** Refused because a request that failed still holds the upload. */
   busy = 0;
+  /** Redirected to the store, which refused or broke off. */
+  storeRefused = 0;
   /** Cut in the middle of an answer. */
   broken = 0;
   slowestMs = 0;
@@ -36,14 +38,26 @@ export class FaultClient extends CrashClient {
   readonly #authorization: string;
   readonly #tally: Tally;
   readonly #mayBreak: boolean;
+  readonly #answerWithinMs: number;
 
-  /** `mayBreak`: an answer's body may be cut, as when the store fails while it is read. */
-  constructor(options: { url: string; password: string; repository: string; tally: Tally; mayBreak: boolean }) {
+  /**
+   * `mayBreak`: an answer's body may be cut, as when the store fails while it is read. `answerWithinMs`: no request may take
+   * longer, default `ANSWER_WITHIN_MS`.
+   */
+  constructor(options: {
+    url: string;
+    password: string;
+    repository: string;
+    tally: Tally;
+    mayBreak: boolean;
+    answerWithinMs?: number | undefined;
+  }) {
     super(options.url, options.password, options.repository);
     this.#url = options.url;
     this.#authorization = `Basic ${btoa(`admin:${options.password}`)}`;
     this.#tally = options.tally;
     this.#mayBreak = options.mayBreak;
+    this.#answerWithinMs = options.answerWithinMs ?? ANSWER_WITHIN_MS;
   }
 
   override async send(path: string, call: Call = {}): Promise<{ response: Response; body: Uint8Array }> {
@@ -57,8 +71,11 @@ export class FaultClient extends CrashClient {
         method: call.method ?? "GET",
         headers: { connection: "close", ...call.headers, authorization: this.#authorization },
         ...(call.body === undefined ? {} : { body: new Uint8Array(call.body) }),
-        signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
+        redirect: "manual",
+        signal: AbortSignal.timeout(this.#answerWithinMs),
       });
+      const location = response.headers.get("location");
+      if (response.status === 307 && location !== null) return await this.#follow(location, response);
       const copy = response.clone();
       const body = new Uint8Array(await response.arrayBuffer());
       if (response.status < 500) {
@@ -80,7 +97,7 @@ export class FaultClient extends CrashClient {
       tally.broken++;
       const reason = error instanceof Error ? error.message : String(error);
       if (error instanceof DOMException && error.name === "TimeoutError") {
-        tally.note(`${what}: no answer within ${ANSWER_WITHIN_MS} ms`);
+        tally.note(`${what}: no answer within ${this.#answerWithinMs} ms`);
       } else if (!this.#mayBreak || (call.method ?? "GET") !== "GET") tally.note(`${what}: ${reason}`);
       throw new ConnectionLost(what, { cause: error });
     } finally {
@@ -89,6 +106,29 @@ export class FaultClient extends CrashClient {
         tally.slowestMs = tookMs;
         tally.slowestRequest = what;
       }
+    }
+  }
+
+  /** Fetches a blob from the store by itself, as clients do: what goes wrong there is between the two of them. */
+  async #follow(location: string, redirect: Response): Promise<{ response: Response; body: Uint8Array }> {
+    const tally = this.#tally;
+    try {
+      const response = await fetch(location, {
+        headers: { connection: "close" },
+        signal: AbortSignal.timeout(this.#answerWithinMs),
+      });
+      const body = new Uint8Array(await response.arrayBuffer());
+      const isWhole = String(body.length) === response.headers.get("content-length");
+      // Who is sent there and finds nothing has lost a blob.
+      if (response.status === 404 || (response.status === 200 && isWhole)) {
+        tally.answered++;
+        const { headers } = redirect;
+        return { response: new Response(null, { status: response.status, headers }), body };
+      }
+      throw new Error(`the store answered ${response.status}`);
+    } catch (error) {
+      tally.storeRefused++;
+      throw new ConnectionLost(`following a redirect: ${error}`, { cause: error });
     }
   }
 }

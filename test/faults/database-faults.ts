@@ -20,7 +20,7 @@ async function forAWhile(random: Random): Promise<void> {
 export function databaseFaults({ server, proxy }: DatabasePlace): Fault[] {
   const { faults } = proxy;
   const during = (name: string, begin: () => void): Fault => ({
-    name,
+    name: `database: ${name}`,
     strike: async (random) => {
       begin();
       await forAWhile(random);
@@ -60,7 +60,7 @@ export function databaseFaults({ server, proxy }: DatabasePlace): Fault[] {
       faults.endAfterBytes.toClient = 10_000;
     }),
     {
-      name: "answers to commits lost",
+      name: "database: answers to commits lost",
       strike: async (random) => {
         faults.loseAnswers = { text: "commit", times: random.between(3, 10) };
         await Bun.sleep(random.between(500, 2000));
@@ -68,13 +68,13 @@ export function databaseFaults({ server, proxy }: DatabasePlace): Fault[] {
       },
     },
     {
-      name: "all connections reset",
+      name: "database: all connections reset",
       strike: async () => {
         proxy.resetAll();
       },
     },
     {
-      name: "sessions ended by the administrator",
+      name: "database: sessions ended by the administrator",
       strike: async () => {
         const admin = postgres(server.uri, { max: 1, onnotice: () => undefined });
         await admin`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'berth'`;
@@ -82,7 +82,7 @@ export function databaseFaults({ server, proxy }: DatabasePlace): Fault[] {
       },
     },
     {
-      name: "server frozen",
+      name: "database: server frozen",
       strike: async (random) => {
         const frozen = processTree(server.pid());
         for (const pid of frozen) process.kill(pid, "SIGSTOP");
@@ -91,14 +91,14 @@ export function databaseFaults({ server, proxy }: DatabasePlace): Fault[] {
       },
     },
     {
-      name: "fast restart",
+      name: "database: fast restart",
       strike: async () => {
         await server.shutDown("SIGINT");
         await server.restart();
       },
     },
     {
-      name: "immediate stop, recovery",
+      name: "database: immediate stop, recovery",
       strike: async (random) => {
         await server.shutDown("SIGQUIT");
         await Bun.sleep(random.between(0, 2000));
@@ -106,7 +106,7 @@ export function databaseFaults({ server, proxy }: DatabasePlace): Fault[] {
       },
     },
     {
-      name: "kill -9, recovery",
+      name: "database: kill -9, recovery",
       strike: async (random) => {
         await server.crash();
         await Bun.sleep(random.between(0, 2000));

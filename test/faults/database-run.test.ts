@@ -10,7 +10,7 @@ test("under every fault of the database nothing acknowledged is lost, and all co
   const berth = await startBerthOn(database.uri);
   try {
     const faults = databaseFaults(database);
-    const report = await runFaults({ berth, faults, seed, seconds: 0, mayBreak: false });
+    const report = await runFaults({ site: berth, faults, seed, seconds: 0, mayBreak: false });
     console.log(`TEST_SEED=${seed} ${JSON.stringify(report)}`);
     expect(report.wrong).toEqual([]);
     expect(report.lost).toBe(0);

@@ -7,7 +7,6 @@ import { ConnectionLost } from "../crash/client.ts";
 import { type Key, Ledger, type Resolution } from "../crash/ledger.ts";
 import { runLoad } from "../crash/load.ts";
 import { Random } from "../crash/random.ts";
-import type { BerthServer } from "../support/berth.ts";
 import { FaultClient, Tally } from "./client.ts";
 
 /** Something that goes wrong for a while. */
@@ -17,14 +16,25 @@ export interface Fault {
   strike(random: Random): Promise<void>;
 }
 
+/** What is put under load: one server, or several behind a balancer. */
+export interface RunSite {
+  readonly url: string;
+  readonly adminPassword: string;
+  readonly instances: readonly { readonly url: string }[];
+}
+
 export interface FaultRunOptions {
-  readonly berth: BerthServer;
+  readonly site: RunSite;
   readonly faults: readonly Fault[];
   readonly seed: number;
   /** Ends after the fault that is on when this is over; every kind of fault strikes once at least. */
   readonly seconds: number;
   /** Bodies of answers may be cut by these faults. */
   readonly mayBreak: boolean;
+  /** Longest that a request may take, in ms; default `ANSWER_WITHIN_MS`. */
+  readonly answerWithinMs?: number;
+  /** Now and then two faults of different kinds strike together; the kind is what a name has before its colon. */
+  readonly together?: boolean;
   readonly onFault?: (name: string, report: FaultReport) => void;
 }
 
@@ -34,6 +44,8 @@ export interface FaultReport {
   readonly faultsTotal: number;
   readonly requests: number;
   readonly unavailable: number;
+  readonly busy: number;
+  readonly storeRefused: number;
   readonly broken: number;
   readonly acknowledged: number;
   /** Operations whose answer was not "done", by what became of them. */
@@ -44,7 +56,8 @@ export interface FaultReport {
   readonly slowestMs: number;
   /** The slowest request under each fault. */
   readonly slowest: Record<string, string>;
-  readonly slowestRecoveryMs: number;
+  /** The longest from a fault's end until all was well, and which fault that was. */
+  readonly slowestRecovery: string;
   /** Everything that must not be, as sentences. */
   readonly wrong: readonly string[];
 }
@@ -56,6 +69,8 @@ const CALM_MS = { min: 300, max: 1500 };
 /** The server is well again this long after a fault at the latest. */
 const RECOVERY_MS = 60_000;
 const SAMPLE_KEYS = 10;
+/** How often a fault does not come alone. */
+const TOGETHER = 0.25;
 
 export async function runFaults(options: FaultRunOptions): Promise<FaultReport> {
   const run = new FaultRun(options);
@@ -79,15 +94,16 @@ class FaultRun {
   readonly #slowest: Record<string, { tookMs: number; what: string }> = {};
   #readBack = 0;
   #lost = 0;
-  #slowestRecoveryMs = 0;
+  #slowestRecovery = { tookMs: 0, fault: "" };
 
   constructor(options: FaultRunOptions) {
     this.#options = options;
     this.#random = new Random(options.seed);
-    const { url, adminPassword: password } = options.berth;
+    const { url, adminPassword: password } = options.site;
     this.#members = Array.from({ length: CLIENTS }, (_, index) => {
       const repository = `admin/faults-${index}`;
-      const client = new FaultClient({ url, password, repository, tally: this.#tally, mayBreak: options.mayBreak });
+      const { mayBreak, answerWithinMs } = options;
+      const client = new FaultClient({ url, password, repository, tally: this.#tally, mayBreak, answerWithinMs });
       return { ledger: new Ledger(repository), client, random: new Random(this.#random.between(1, 2 ** 31)) };
     });
   }
@@ -106,13 +122,17 @@ class FaultRun {
       await Bun.sleep(random.between(CALM_MS.min, CALM_MS.max));
       const fault = order[next] ?? random.pick(faults);
       if (fault === undefined || this.#tally.wrong.length > 10) break;
-      this.#struck[fault.name] = (this.#struck[fault.name] ?? 0) + 1;
-      await fault.strike(random);
-      await this.#recovered(fault.name);
+      const struck = [fault, ...this.#another(fault)];
+      for (const { name } of struck) this.#struck[name] = (this.#struck[name] ?? 0) + 1;
+      // Each has its own course, so that one seed means one run.
+      const courses = struck.map((each) => each.strike(new Random(random.between(1, 2 ** 31))));
+      await Promise.all(courses);
+      const name = struck.map((each) => each.name).join(" + ");
+      await this.#recovered(name);
       const { slowestMs: tookMs, slowestRequest: what } = this.#tally;
-      if (tookMs > (this.#slowest[fault.name]?.tookMs ?? 0)) this.#slowest[fault.name] = { tookMs, what };
+      if (tookMs > (this.#slowest[name]?.tookMs ?? 0)) this.#slowest[name] = { tookMs, what };
       this.#tally.slowestMs = 0;
-      onFault?.(fault.name, this.report());
+      onFault?.(name, this.report());
     }
     for (const { client } of this.#members) client.isStopped = true;
     await Promise.all(working);
@@ -121,13 +141,15 @@ class FaultRun {
   }
 
   report(): FaultReport {
-    const { requests, unavailable, broken, slowestMs, wrong } = this.#tally;
+    const { requests, unavailable, busy, storeRefused, broken, slowestMs, wrong } = this.#tally;
     const acknowledged = this.#members.flatMap(({ ledger }) => [...ledger.acknowledged.values()]);
     return {
       faults: { ...this.#struck },
       faultsTotal: Object.values(this.#struck).reduce((sum, times) => sum + times, 0),
       requests,
       unavailable,
+      busy,
+      storeRefused,
       broken,
       acknowledged: acknowledged.reduce((sum, times) => sum + times, 0),
       interrupted: { ...this.#interrupted },
@@ -137,9 +159,18 @@ class FaultRun {
       slowest: Object.fromEntries(
         Object.entries(this.#slowest).map(([name, { tookMs, what }]) => [name, `${Math.round(tookMs)} ms: ${what}`]),
       ),
-      slowestRecoveryMs: Math.round(this.#slowestRecoveryMs),
+      slowestRecovery: `${Math.round(this.#slowestRecovery.tookMs)} ms: ${this.#slowestRecovery.fault}`,
       wrong: [...wrong],
     };
+  }
+
+  /** At times a fault of another kind, to strike at the same moment. */
+  #another(fault: Fault): Fault[] {
+    const { faults, together } = this.#options;
+    if (!together || !this.#random.chance(TOGETHER)) return [];
+    const kind = kindOf(fault);
+    const other = this.#random.pick(faults.filter((each) => kindOf(each) !== kind));
+    return other ? [other] : [];
   }
 
   /** One client's work until it is stopped. What a fault interrupts is looked at as soon as it can be, and counted. */
@@ -197,27 +228,36 @@ class FaultRun {
     this.#tally.note(`${key} of ${ledger.repository} is "${observed}", acknowledged was "${ledger.state(key)}"`);
   }
 
-  /** Waits until the server says that it is well, which it must by itself. */
+  /** Waits until every instance says that it is well, which it must by itself. */
   async #recovered(fault: string): Promise<void> {
+    const startedMs = performance.now();
+    const well = await Promise.all(this.#options.site.instances.map(({ url }) => this.#isWell(url, fault)));
+    if (!well.every(Boolean)) return;
+    const tookMs = performance.now() - startedMs;
+    if (tookMs <= this.#slowestRecovery.tookMs) return;
+    this.#slowestRecovery = { tookMs, fault };
+  }
+
+  async #isWell(url: string, fault: string): Promise<boolean> {
     const startedMs = performance.now();
     let last = "";
     while (performance.now() - startedMs < RECOVERY_MS) {
       try {
-        const response = await fetch(`${this.#options.berth.url}/health/endtoend`, {
-          signal: AbortSignal.timeout(10_000),
-        });
+        const response = await fetch(`${url}/health/endtoend`, { signal: AbortSignal.timeout(10_000) });
         last = `${response.status} ${await response.text()}`;
-        if (response.status === 200) {
-          this.#slowestRecoveryMs = Math.max(this.#slowestRecoveryMs, performance.now() - startedMs);
-          return;
-        }
+        if (response.status === 200) return true;
       } catch (error) {
         last = describe(error);
       }
       await Bun.sleep(50);
     }
     this.#tally.note(`not well within ${RECOVERY_MS} ms after "${fault}": ${last}`);
+    return false;
   }
+}
+
+function kindOf({ name }: Fault): string {
+  return name.split(":")[0] ?? "";
 }
 
 function describe(error: unknown): string {
