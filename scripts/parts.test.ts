@@ -61,6 +61,18 @@ test("real runs are counted, the failing one is shown whole and the passing one 
   expect(seen.find((text) => text.includes("FAILED bad"))).toContain("names its fault");
 }, 30_000);
 
+test("a part that has to wait lets others go first, and is told what it waited for", async () => {
+  const seen: string[] = [];
+  const { promise, resolve } = Promise.withResolvers<Record<string, string>>();
+  const late = testPart("late", 'test("a", () => expect(process.env.FOUND).toBe("it"));');
+  const parts = [{ ...late, after: promise }, testPart("early", 'test("a", () => {});')];
+  await runParts(parts, 1, ({ name, passed }) => {
+    seen.push(`${name} ${passed}`);
+    resolve({ FOUND: "it" });
+  });
+  expect(seen).toEqual(["early 1", "late 1"]);
+}, 30_000);
+
 test("a part that hangs is killed with what it started", async () => {
   const text = `test("hangs", async () => {
     const child = Bun.spawn(["sleep", "300"]);

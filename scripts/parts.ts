@@ -10,6 +10,8 @@ export interface Part {
   /** Program and arguments. */
   readonly command: readonly string[];
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /** What must be there before it starts, and what that adds to its environment. Never rejects: the tests say what is missing. */
+  readonly after?: Promise<Readonly<Record<string, string>>>;
   /** True for `bun test`: its summary is counted, and a run without a test is a failure. */
   readonly isTest: boolean;
   /** After this the part and everything it started is killed. */
@@ -58,10 +60,11 @@ export function testFilesIn(folder: string): string[] {
 
 /** Runs one part to its end. Never throws for a failing one. */
 export async function runPart(part: Part): Promise<Outcome> {
+  const found = await part.after;
   const startedMs = performance.now();
   const child = Bun.spawn([...part.command], {
     cwd: rootDir,
-    env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: undefined, ...part.env },
+    env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: undefined, ...part.env, ...found },
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
@@ -86,7 +89,10 @@ export async function runPart(part: Part): Promise<Outcome> {
   return { name: part.name, seconds, ...judge(part.isTest, code, kept.text), output: kept.text + ending };
 }
 
-/** Runs parts in their order, `atOnce` side by side, and reports each as it ends. */
+/**
+ * Runs parts in their order, `atOnce` side by side, and reports each as it ends. One that has to wait for something lets
+ * those that need not go first.
+ */
 export async function runParts(
   parts: readonly Part[],
   atOnce: number,
@@ -94,8 +100,16 @@ export async function runParts(
 ): Promise<Outcome[]> {
   const outcomes: Outcome[] = [];
   const waiting = [...parts];
+  const there = new Set<Promise<unknown>>();
+  for (const { after } of parts) void after?.then(() => there.add(after));
   const lane = async () => {
-    for (let part = waiting.shift(); part; part = waiting.shift()) {
+    while (waiting.length > 0) {
+      const ready = waiting.findIndex(({ after }) => after === undefined || there.has(after));
+      const [part] = ready === -1 ? [] : waiting.splice(ready, 1);
+      if (!part) {
+        await Promise.race(waiting.map(({ after }) => after));
+        continue;
+      }
       const outcome = await runPart(part);
       outcomes.push(outcome);
       report(outcome);

@@ -1,17 +1,18 @@
 /**
  * `npm test`: everything that can be held against Berth on this machine. Installs what is missing, then runs checks, unit
- * tests and every suite of test/ on SQLite and, where the database matters, on PostgreSQL. Names of parts as arguments run
- * only those; the last line says how many tests passed and failed.
+ * tests and every suite of test/: what clients meet on SQLite and a disk, and again on two instances with PostgreSQL and S3
+ * behind a balancer. Names of parts as arguments run only those; the last line says how many tests passed and failed.
  */
 import { join } from "node:path";
 import { startOwnPostgres } from "../test/support/postgres.ts";
+import { type S3Server, startOwnS3 } from "../test/support/s3.ts";
+import { canInstallS3Server } from "../test/support/setup.ts";
 import { buildBinary } from "./build.ts";
 import { okParts } from "./ok.ts";
 import {
   closingLine,
   describeOutcome,
   killParts,
-  type Outcome,
   type Part,
   rootDir,
   runParts,
@@ -19,7 +20,7 @@ import {
   testFilesIn,
 } from "./parts.ts";
 
-type Database = "sqlite" | "postgres" | "both";
+type Database = "sqlite" | "postgres" | "cluster";
 
 /** Folders whose tests do not meet the metadata database, or bring it themselves. Every other runs on both. */
 const WITHOUT_DATABASE: ReadonlySet<string> = new Set([
@@ -33,15 +34,24 @@ const WITHOUT_DATABASE: ReadonlySet<string> = new Set([
 ]);
 /** Sites that are apart share no file, and instances need a server that tells of changes: on PostgreSQL alone. */
 const ON_POSTGRES_ALONE: ReadonlySet<string> = new Set(["geo", "cluster"]);
+/** What clients meet, and must meet alike on two instances with PostgreSQL and S3. Every other runs on PostgreSQL and a disk. */
+const IN_CLUSTER: ReadonlySet<string> = new Set(["api", "clients", "conformance", "registry"]);
+/** Of those, tests that bring their own store: one of the two runs is enough. */
+const IN_CLUSTER_ALONE: ReadonlySet<string> = new Set(["test/registry/azure.test.ts", "test/registry/swift.test.ts"]);
 /** These take both engines in one run, and the older PostgreSQL in another. */
 const CHOOSES_DATABASES: ReadonlySet<string> = new Set(["db"]);
 /** The oldest and the newest PostgreSQL that we promise; what names no version here is tested on the newest. */
 const POSTGRES_VERSIONS = [15, 18] as const;
 const ON_OLDER_POSTGRES: ReadonlySet<string> = new Set(["api", "cli"]);
-/** These use programs that only Go brings, whose first build takes minutes: they run when the others are done. */
-const WITH_GO: ReadonlySet<string> = new Set(["cluster", "storage", "readme", "clients", "conformance"]);
+/** These use programs that only Go brings, whose first build takes minutes: they run when those are there. */
+const WITH_GO: ReadonlySet<string> = new Set(["clients", "conformance"]);
+/** And these the S3 server, which is built beside them. */
+const WITH_S3: ReadonlySet<string> = new Set(["cluster", "faults", "readme", "storage"]);
 /** Longest first, so that none of them is left over at the end; folders that are not named here come before these. */
-const ORDER = ["geo", "registry", "crash", "cli", "binary", "db", "api", "bench", "support", ...WITH_GO];
+const ORDER = [
+  ...["registry", "api", "storage", "faults", "move", "geo", "cluster", "cli", "clients", "binary", "readme"],
+  ...["db", "conformance", "support", "bench"],
+];
 /** Two cores: a third part at once takes as long and makes what measures time less sure. */
 const AT_ONCE = 2;
 /** The whole run has 25 minutes; one part that takes this long hangs. */
@@ -54,6 +64,10 @@ export interface Ground {
   readonly olderPostgresUri?: string | undefined;
   /** The single binary, as it is released. */
   readonly binary?: string;
+  /** The S3 server that all parts share, once it is there; null where none can be had. */
+  readonly s3?: Promise<Readonly<Record<string, string>>> | null;
+  /** Resolves when the other programs that only Go brings are built. */
+  readonly go?: Promise<unknown>;
 }
 
 /** Every part of the full run. Each test file below test/ is in at least one. */
@@ -80,29 +94,43 @@ function postgresOf(version: (typeof POSTGRES_VERSIONS)[number], ground: Ground)
   return { TEST_POSTGRES_URI: uri, TEST_POSTGRES_VERSION: String(version) };
 }
 
-/** On SQLite the server runs from the sources, on PostgreSQL it is the single binary: both are held to every test. */
+/** On SQLite the server runs from the sources, elsewhere it is the single binary: both are held to every test. */
 function folderParts(folder: string, ground: Ground): Part[] {
-  const part = (name: string, database: Database): Part => ({
-    name,
-    command: testCommand(testFilesIn(`test/${folder}`)),
-    env: {
-      ...postgresOf(POSTGRES_VERSIONS[ON_OLDER_POSTGRES.has(folder) ? 0 : 1], ground),
-      TEST_DB: database,
-      ...(database === "postgres" ? { TEST_BERTH_BINARY: ground.binary } : {}),
-    },
-    isTest: true,
-    timeoutSeconds: PART_TIMEOUT_SECONDS,
-  });
+  const files = testFilesIn(`test/${folder}`);
+  const part = (name: string, database: Database): Part => {
+    const isLeftOut = (file: string) => database === "sqlite" && ground.s3 !== null && IN_CLUSTER_ALONE.has(file);
+    const after = prerequisite(folder, database, ground);
+    return {
+      name,
+      command: testCommand(files.filter((file) => !isLeftOut(file))),
+      env: {
+        ...postgresOf(POSTGRES_VERSIONS[ON_OLDER_POSTGRES.has(folder) ? 0 : 1], ground),
+        TEST_DB: database,
+        ...(database === "sqlite" ? {} : { TEST_BERTH_BINARY: ground.binary }),
+      },
+      ...(after ? { after } : {}),
+      isTest: true,
+      timeoutSeconds: PART_TIMEOUT_SECONDS,
+    };
+  };
   if (CHOOSES_DATABASES.has(folder)) return databaseLayer(folder, `test/${folder}`, ground);
   if (WITHOUT_DATABASE.has(folder)) return [part(folder, "sqlite")];
   if (ON_POSTGRES_ALONE.has(folder)) return [part(`${folder} (postgres)`, "postgres")];
-  return (["sqlite", "postgres"] as const).map((database) => part(`${folder} (${database})`, database));
+  const other = IN_CLUSTER.has(folder) && ground.s3 !== null ? "cluster" : "postgres";
+  return (["sqlite", other] as const).map((database) => part(`${folder} (${database})`, database));
 }
 
-/** One half of the set-up: what is still missing after it is named by the tests that need it. */
-async function setUp(half: "packages" | "go"): Promise<void> {
+/** What the tests of a folder have to wait for. */
+function prerequisite(folder: string, database: Database, ground: Ground): Part["after"] {
+  const s3 = (database === "cluster" || WITH_S3.has(folder)) && ground.s3 ? ground.s3 : undefined;
+  const go = WITH_GO.has(folder) ? ground.go : undefined;
+  return go ? go.then(() => s3 ?? {}) : s3;
+}
+
+/** A share of the set-up: what is still missing after it is named by the tests that need it. */
+async function setUp(share: "packages" | "s3" | "go"): Promise<void> {
   // Compilers take what the tests beside them leave: a test must not run into its timeout because of them.
-  const command = ["nice", "-n", "10", process.execPath, join(rootDir, "scripts", "setup-test.ts"), half];
+  const command = ["nice", "-n", "10", process.execPath, join(rootDir, "scripts", "setup-test.ts"), share];
   const child = Bun.spawn(command, { cwd: rootDir, stdio: ["ignore", "inherit", "inherit"] });
   setUps.add(child);
   await child.exited;
@@ -110,8 +138,19 @@ async function setUp(half: "packages" | "go"): Promise<void> {
 }
 const setUps = new Set<Bun.Subprocess>();
 
-function needsGo({ name }: Part): boolean {
-  return WITH_GO.has(name.split(" ")[0] ?? "");
+/** Builds and starts the S3 server; where that fails, the tests that need one say why. */
+async function startSharedS3(started: (server: S3Server) => void): Promise<Record<string, string>> {
+  const given = process.env.TEST_S3_URI;
+  if (given) return { TEST_S3_URI: given };
+  await setUp("s3");
+  try {
+    const server = await startOwnS3();
+    started(server);
+    return { TEST_S3_URI: server.uri };
+  } catch (error) {
+    console.log(`set-up: ${error instanceof Error ? error.message : String(error)}`);
+    return {};
+  }
 }
 
 function choose(parts: readonly Part[], names: readonly string[]): Part[] {
@@ -125,9 +164,17 @@ function choose(parts: readonly Part[], names: readonly string[]): Part[] {
 
 async function main(names: readonly string[]): Promise<number> {
   const startedMs = performance.now();
-  const isGoNeeded = choose(allParts(), names).some(needsGo);
+  const never = Promise.resolve({});
+  const wanted = choose(allParts({ s3: canInstallS3Server() ? never : null, go: never }), names);
   await setUp("packages");
-  const goIsThere = isGoNeeded ? setUp("go") : undefined;
+  let s3Server: S3Server | undefined;
+  // Both are built beside the tests that need neither.
+  const isS3Wanted = wanted.some(({ name, env }) => env?.TEST_DB === "cluster" || WITH_S3.has(folderOf(name)));
+  const keep = (server: S3Server) => {
+    s3Server = server;
+  };
+  const s3 = isS3Wanted ? startSharedS3(keep) : never;
+  const go = wanted.some(({ name }) => WITH_GO.has(folderOf(name))) ? setUp("go") : never;
   // One server of each version for all parts; tests that crash or reconfigure theirs start their own.
   const given = process.env.TEST_POSTGRES_URI;
   const [older, newer] = given
@@ -138,24 +185,24 @@ async function main(names: readonly string[]): Promise<number> {
       binary: await buildBinary(),
       postgresUri: given ?? newer?.uri,
       olderPostgresUri: given ?? older?.uri,
+      s3: canInstallS3Server() ? s3 : null,
+      go,
     };
     const parts = choose(allParts(ground), names);
-    const report = (outcome: Outcome) => console.log(describeOutcome(outcome));
-    const outcomes = await runParts(
-      parts.filter((part) => !needsGo(part)),
-      AT_ONCE,
-      report,
-    );
-    await goIsThere;
-    outcomes.push(...(await runParts(parts.filter(needsGo), AT_ONCE, report)));
+    const outcomes = await runParts(parts, AT_ONCE, (outcome) => console.log(describeOutcome(outcome)));
     const notes = new Set(outcomes.flatMap((outcome) => outcome.notes));
+    if (ground.s3 === null) notes.add("not run: needs Go (two instances on PostgreSQL and S3)");
     for (const note of notes) console.log(note);
     console.log(`${outcomes.length} parts in ${((performance.now() - startedMs) / 1000).toFixed(0)} s`);
     console.log(closingLine(outcomes));
     return outcomes.some(({ failed }) => failed > 0) ? 1 : 0;
   } finally {
-    await Promise.all([older?.stop(), newer?.stop()]);
+    await Promise.all([older?.stop(), newer?.stop(), s3Server?.stop()]);
   }
+}
+
+function folderOf(partName: string): string {
+  return partName.split(" ")[0] ?? "";
 }
 
 if (import.meta.main) {

@@ -2,7 +2,7 @@
  * Programs that only Go brings: clients, the conformance suite and a peer. Each is pinned, looked for in the environment,
  * on PATH and in `.cache/go-bin`, and installed there when Go is at hand. Without Go the answer says so, for the report.
  */
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { runProcess } from "./process.ts";
 import { findTool } from "./tools.ts";
@@ -41,11 +41,21 @@ export function findGoTool(name: GoTool, print?: (line: string) => void): Promis
   return search;
 }
 
-async function findOrInstall(name: GoTool, print?: (line: string) => void): Promise<GoToolResult> {
+/** True when nothing has to be built for it. */
+export function hasGoTool(name: GoTool): boolean {
+  return locate(name) !== undefined;
+}
+
+function locate(name: GoTool): string | undefined {
   // "conformance" is too common a word to trust whatever PATH has under it
   const installed = name === "conformance" && !process.env.TEST_CONFORMANCE ? undefined : findTool(name);
   const cached = join(binDir, name);
-  const path = installed ?? ((await Bun.file(cached).exists()) ? cached : undefined);
+  return installed ?? (existsSync(cached) ? cached : undefined);
+}
+
+async function findOrInstall(name: GoTool, print?: (line: string) => void): Promise<GoToolResult> {
+  const cached = join(binDir, name);
+  const path = locate(name);
   if (path !== undefined) return { kind: "found", path };
   const go = findTool("go");
   if (go === undefined) return { kind: "missing", reason: `not run: needs Go (to install ${goTools[name]})` };

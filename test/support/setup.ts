@@ -2,7 +2,7 @@
  * Brings what the tests need onto this machine: Debian packages in one call of apt-get where that is possible, and the
  * programs that only Go brings. What cannot be installed is printed here and named again by the test that needs it.
  */
-import { findGoTool, type GoTool } from "./go-tools.ts";
+import { findGoTool, type GoTool, hasGoTool } from "./go-tools.ts";
 import { runProcess } from "./process.ts";
 import { debianPackageOf, findTool } from "./tools.ts";
 
@@ -14,10 +14,10 @@ const programs = [
   ...["keystone-manage", "memcached", "swift-ring-builder"],
   ...["curl", "ip", "ldd", "mount", "nft", "openssl", "postgres", "setpriv", "strace", "unshare"],
 ];
+/** The S3 server, which most parts of the full run need; it is built beside the others, which few need. */
+const s3Server: GoTool = "versitygw";
 /** Quick to build first, so that their tests need not wait for the large ones. */
-const goPrograms: readonly GoTool[] = ["versitygw", "conformance", "crane", "regctl", "oras", "helm", "cosign"];
-/** The compiler uses all cores by itself; the second build fills the time in which the first one downloads. */
-const goAtOnce = 2;
+const goPrograms: readonly GoTool[] = ["conformance", "crane", "regctl", "oras", "helm", "cosign"];
 const aptTimeoutMs = 10 * 60_000;
 
 export type Print = (line: string) => void;
@@ -52,23 +52,33 @@ export async function installPackages(print: Print): Promise<boolean> {
   return left.length === 0;
 }
 
-/** Builds the programs that only Go brings, where Go is at hand. False when Go is and one of them is not. */
-export async function installGoPrograms(print: Print): Promise<boolean> {
-  const hasGo = findTool("go") !== undefined;
-  const waiting = [...goPrograms];
+/** There is one, or Go to build it with. */
+export function canInstallS3Server(): boolean {
+  return process.env.TEST_S3_URI !== undefined || hasGoTool(s3Server) || findTool("go") !== undefined;
+}
+
+/** Builds the S3 server, where Go is at hand. False when Go is and the server is not. */
+export function installS3Server(print: Print): Promise<boolean> {
+  return build([s3Server], print);
+}
+
+/** Builds the other programs that only Go brings, in the same way. */
+export function installGoPrograms(print: Print): Promise<boolean> {
+  return build(goPrograms, print);
+}
+
+/** One after the other: the compiler uses all cores by itself. */
+async function build(programs: readonly GoTool[], print: Print): Promise<boolean> {
   let complete = true;
-  const lane = async () => {
-    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
-      const startedMs = performance.now();
-      const result = await findGoTool(name, print);
-      if (result.kind === "missing") {
-        complete = false;
-        print(`${name}: ${result.reason}`);
-      } else if (performance.now() - startedMs > 1000) {
-        print(`${name} is there after ${Math.round((performance.now() - startedMs) / 1000)} s`);
-      }
+  for (const name of programs) {
+    const startedMs = performance.now();
+    const result = await findGoTool(name, print);
+    if (result.kind === "missing") {
+      complete = false;
+      print(`${name}: ${result.reason}`);
+    } else if (performance.now() - startedMs > 1000) {
+      print(`${name} is there after ${Math.round((performance.now() - startedMs) / 1000)} s`);
     }
-  };
-  await Promise.all(Array.from({ length: goAtOnce }, lane));
-  return complete || !hasGo;
+  }
+  return complete || findTool("go") === undefined;
 }
