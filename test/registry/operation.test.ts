@@ -78,7 +78,10 @@ describe("health", () => {
   });
 
   test("a disk below the threshold is a 503 that names the service, and a warning a warning", async () => {
-    const full = await startRegistry({ DISKSPACE_HEALTH_THRESHOLD: 1, DISKSPACE_HEALTH_WARNING_THRESHOLD: 1 });
+    const full = await startRegistry(
+      { DISKSPACE_HEALTH_THRESHOLD: 1, DISKSPACE_HEALTH_WARNING_THRESHOLD: 1 },
+      { onDisk: "a bucket has no room that could be short" },
+    );
     try {
       const instance = await fetch(`${full.berth.url}/health/instance`);
       expect(instance.status).toBe(503);

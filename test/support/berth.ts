@@ -30,8 +30,10 @@ export interface BerthOptions {
   dataDir?: string;
   /** More arguments after `serve`. */
   args?: readonly string[];
-  /** Why this must be one server also where TEST_DB asks for a cluster. */
+  /** Why this must be one server also where TEST_DB asks for a cluster; its blobs are in a bucket all the same. */
   alone?: string;
+  /** Why its blobs must be on this machine's disk even then, which only one server can have. */
+  onDisk?: string;
 }
 
 /** One process that serves. */
@@ -96,8 +98,9 @@ export async function startBerth(options: BerthOptions = {}): Promise<BerthServe
   const database = options.database ?? (await chooseServerDatabase());
   const binary = options.binary ?? process.env.TEST_BERTH_BINARY;
   const command = binary ? [resolve(binary)] : [process.execPath, mainFile];
-  const isMany = isCluster() && options.alone === undefined && database !== "sqlite";
-  const store = database === "sqlite" ? folderStore(join(dataDir, "blobs")) : await chooseStore(dataDir);
+  const isOnDisk = database === "sqlite" || options.onDisk !== undefined;
+  const isMany = isCluster() && options.alone === undefined && !isOnDisk;
+  const store = isOnDisk ? folderStore(join(dataDir, "blobs")) : await chooseStore(dataDir);
   const place = { ...(database === "sqlite" ? {} : { DB_URI: database }), ...store.config };
   const configArgs = options.config === undefined ? [] : writeConfig(dir.path, { ...place, ...options.config });
   const overrides = { ...(options.config === undefined ? place : {}), ...options.overrides };
