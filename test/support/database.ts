@@ -4,12 +4,18 @@
  * on it (`berth.ts`).
  */
 
-import { afterEach, describe } from "bun:test";
+import { afterEach, describe, setDefaultTimeout } from "bun:test";
 import { join } from "node:path";
 import type { Database } from "../../src/db/db.ts";
 import { type OpenDatabaseOptions, openDatabase } from "../../src/db/open.ts";
 import { createTestDatabase } from "./postgres.ts";
 import { makeTempDir, type TempDir } from "./temp-dir.ts";
+
+/**
+ * When to call a test hung, where it says nothing of its own. Bun's own bound of 5 s is none for a busy machine, and it ends
+ * what a late test has started: the server that all others share.
+ */
+const TEST_TIMEOUT_MS = 60_000;
 
 export type Engine = "sqlite" | "postgres";
 
@@ -44,6 +50,7 @@ export interface TestDatabases {
 
 /** A `describe` for each chosen engine. */
 export function withDatabases(name: string, tests: (databases: TestDatabases) => void): void {
+  setDefaultTimeout(TEST_TIMEOUT_MS);
   for (const engine of chosenEngines()) {
     describe(`${name} (${engine})`, () => {
       const opened: Database[] = [];
