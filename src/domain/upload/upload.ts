@@ -221,7 +221,12 @@ async function advance(
   claim: Claim | undefined,
 ): Promise<void> {
   if (await app.db.tx((tx) => advanceUpload(tx, session, next, claim?.id), PROGRESS)) return;
-  throw new RegistryError("range_invalid", { message: "another request of this upload was faster" });
+  const now = await findUpload(app.db, session.id);
+  if (!now) throw new RegistryError("blob_upload_unknown", { detail: { uuid: session.id } });
+  throw new RegistryError("range_invalid", {
+    message: "another request of this upload was faster",
+    headers: { Range: formatUploadRange(now.offsetBytes) },
+  });
 }
 
 /** What the last request that moved the session on knew of its bytes, whichever instance it went to. */
