@@ -19,6 +19,11 @@ export class S3Refusal extends RegistryError {
 
 /** Codes that say "not now", whatever the status beside them: Complete and Copy tell them in a 200. */
 const PASSING_CODES: ReadonlySet<string> = new Set([
+  // These four were cut or spoilt on their way: what is sent again is whole.
+  "BadDigest",
+  "BadRequest",
+  "IncompleteBody",
+  "XAmzContentSHA256Mismatch",
   "InternalError",
   "OperationAborted",
   "RequestTimeout",
