@@ -19,6 +19,8 @@ export interface LoadOptions {
   readonly isOver?: () => boolean;
   /** The database may have lost its last moments: how far an upload got is not promised beyond that, only what it ends in. */
   readonly mayForgetUploads?: boolean;
+  /** Now and then a blob that takes a store several steps, in bytes. */
+  readonly large?: { readonly share: number; readonly min: number; readonly max: number } | undefined;
 }
 
 const TAGS = 12;
@@ -65,7 +67,7 @@ async function pushImage(options: LoadOptions): Promise<void> {
   const { ledger, random, shared } = options;
   const digests: { digest: string; size: number }[] = [];
   for (let left = random.between(1, 3); left > 0; left--) {
-    const fresh = { seed: random.between(1, 2 ** 31), sizeBytes: sizeOf(random) };
+    const fresh = { seed: random.between(1, 2 ** 31), sizeBytes: sizeOf(options) };
     const content = random.chance(0.3) ? (random.pick(shared) ?? fresh) : fresh;
     const digest = digestOf(bytesOf(content), random.chance(0.1) ? "sha512" : "sha256");
     ledger.blobs.set(digest, content);
@@ -234,6 +236,7 @@ function tagName(random: Random): string {
 }
 
 /** Mostly small; now and then larger than one of the server's buffers. */
-function sizeOf(random: Random): number {
+function sizeOf({ random, large }: LoadOptions): number {
+  if (large && random.chance(large.share)) return random.between(large.min, large.max);
   return random.chance(0.1) ? random.between(200_000, 800_000) : random.between(1, 20_000);
 }

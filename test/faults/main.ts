@@ -32,7 +32,7 @@ if (!s3 && values.store !== "local") throw new Error(`--store is "${values.store
 
 const site = await startSite({ instances: count, s3, seed });
 try {
-  if (site.noHosts !== undefined) process.stdout.write(`partitions: not run, ${site.noHosts}\n`);
+  if (site.noHosts !== undefined) process.stdout.write(`not run: partitions (${site.noHosts})\n`);
   const all = [
     ...databaseFaults(site.database),
     ...(site.store ? storeFaults(site.store) : []),
@@ -50,6 +50,7 @@ try {
     seconds,
     mayBreak: s3,
     together: true,
+    large: s3,
     ...(s3 ? { answerWithinMs: STORE_ANSWER_WITHIN_MS } : {}),
     onFault: (name, { requests, unavailable, lost, wrong }) => {
       process.stdout.write(

@@ -35,6 +35,8 @@ export interface FaultRunOptions {
   readonly answerWithinMs?: number;
   /** Now and then two faults of different kinds strike together; the kind is what a name has before its colon. */
   readonly together?: boolean;
+  /** Blobs beyond one part of the store are pushed as well. */
+  readonly large?: boolean;
   readonly onFault?: (name: string, report: FaultReport) => void;
 }
 
@@ -69,6 +71,8 @@ const CALM_MS = { min: 300, max: 1500 };
 /** The server is well again this long after a fault at the latest. */
 const RECOVERY_MS = 60_000;
 const SAMPLE_KEYS = 10;
+/** Larger than the smallest part of S3, and than two of them. */
+const LARGE = { share: 0.03, min: 4_000_000, max: 18_000_000 } as const;
 /** How often a fault does not come alone. */
 const TOGETHER = 0.25;
 
@@ -175,11 +179,12 @@ class FaultRun {
 
   /** One client's work until it is stopped. What a fault interrupts is looked at as soon as it can be, and counted. */
   async #work({ ledger, client, random }: Member, shared: { seed: number; sizeBytes: number }[]): Promise<void> {
+    const large = this.#options.large ? LARGE : undefined;
     const others = this.#members.map((member) => member.ledger).filter((other) => other !== ledger);
     while (!client.isStopped) {
       try {
         await this.#settle({ ledger, client, random });
-        await runLoad({ ledger, client, random, others, shared, mayForgetUploads: true });
+        await runLoad({ ledger, client, random, others, shared, mayForgetUploads: true, large });
       } catch (error) {
         if (!(error instanceof ConnectionLost)) {
           this.#tally.note(`in ${ledger.repository}: ${describe(error)}`);

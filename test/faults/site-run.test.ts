@@ -25,13 +25,14 @@ test.skipIf(hasNone)(
       // Half of the partitions, to save time: the database away for one of two, the store for both.
       const partitions = partitionFaults(site).filter(({ name }) => /database, one|store, every/.test(name));
       const faults = [...(site.store ? storeFaults(site.store) : []), ...partitions];
-      if (site.noHosts !== undefined) console.log(`partitions: not run, ${site.noHosts}`);
+      if (site.noHosts !== undefined) console.log(`not run: partitions between instances and their stores (${site.noHosts})`);
       const report = await runFaults({
         site,
         faults,
         seed,
         seconds: 0,
         mayBreak: true,
+        large: true,
         answerWithinMs: STORE_ANSWER_WITHIN_MS,
       });
       console.log(`TEST_SEED=${seed} ${JSON.stringify(report)}`);

@@ -76,7 +76,11 @@ export function storeFaults(store: FaultyStore): Fault[] {
       { method: "DELETE", share: 0.5, does: { kind: "lost" } },
       { share: 0.2, does: { kind: "lost" } },
     ),
-    answers("answers cut in their bodies", { method: "GET", share: 0.5, does: { kind: "cut", bytes: 700 } }),
+    answers(
+      "answers cut in their bodies",
+      { method: "GET", share: 0.5, does: { kind: "cut", bytes: 700 } },
+      { method: "GET", share: 0.2, does: { kind: "cut", bytes: 3_000_000 } },
+    ),
     answers("some answers late", { share: 0.3, does: { kind: "delay", delayMs: 900 } }),
     answers("two requests never answered", { times: 2, does: { kind: "silent" } }),
     {
