@@ -35,7 +35,7 @@ interface Target {
   requests: number;
 }
 
-/** What is kept of a request to send it elsewhere; a longer one is not repeated. */
+/** What is kept of a request to send it elsewhere; of a longer one no more is read until its server is reached. */
 const repeatableBytesMax = 16 * 1024;
 
 export async function startRoundRobin(options: RoundRobinOptions): Promise<RoundRobin> {
@@ -180,11 +180,10 @@ class Link {
       if (ends) exchange.isAsked = true;
       this.#finishIfDone(exchange);
     }
-    // More requests than one are not read ahead.
-    if (this.#held.length > 0) this.#client.pause();
-    else if (!this.#clientEnded && !this.#exchange?.upstream.socket.writableNeedDrain) {
-      this.#client.resume();
-    }
+    const socket = this.#exchange?.upstream.socket;
+    // More requests than one are not read ahead, nor a body whose server may yet turn out not to be there.
+    if (this.#held.length > 0 || socket?.connecting) this.#client.pause();
+    else if (!this.#clientEnded && !socket?.writableNeedDrain) this.#client.resume();
     if (this.#clientEnded && this.#held.length === 0) this.#passEnd();
   }
 
@@ -218,8 +217,12 @@ class Link {
 
   #remember(exchange: Exchange, bytes: Buffer): void {
     exchange.sent?.push(bytes);
+    this.#forgetLong(exchange);
+  }
+
+  #forgetLong(exchange: Exchange): void {
     const size = exchange.sent?.reduce((sum, part) => sum + part.length, 0) ?? 0;
-    if (size > repeatableBytesMax) exchange.sent = undefined;
+    if (size > repeatableBytesMax && !exchange.upstream.socket.connecting) exchange.sent = undefined;
   }
 
   #send({ socket }: Upstream, bytes: Buffer): void {
@@ -256,6 +259,8 @@ class Link {
     let isConnected = false;
     socket.on("connect", () => {
       isConnected = true;
+      if (this.#exchange?.upstream === upstream) this.#forgetLong(this.#exchange);
+      this.#forward();
     });
     socket.on("data", (chunk: Buffer) => this.#answer(upstream, chunk));
     socket.on("end", () => this.#ended(upstream, "end", isConnected));
