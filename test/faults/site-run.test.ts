@@ -25,7 +25,8 @@ test.skipIf(hasNone)(
       // Half of the partitions, to save time: the database away for one of two, the store for both.
       const partitions = partitionFaults(site).filter(({ name }) => /database, one|store, every/.test(name));
       const faults = [...(site.store ? storeFaults(site.store) : []), ...partitions];
-      if (site.noHosts !== undefined) console.log(`not run: partitions between instances and their stores (${site.noHosts})`);
+      if (site.noHosts !== undefined)
+        console.log(`not run: partitions between instances and their stores (${site.noHosts})`);
       const report = await runFaults({
         site,
         faults,
