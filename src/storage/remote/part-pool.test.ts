@@ -73,3 +73,56 @@ test("memory is used again, and only by one part at a time", () => {
   const [other] = third.pieces();
   expect(other?.buffer).not.toBe(again?.buffer as ArrayBuffer);
 });
+
+const never = new AbortController().signal;
+const gradual = { sizeBytesMax: 4 * mebibyte, isGradual: true };
+
+/** A gradual part that has taken what it takes without asking. */
+function begun(pool: PartPool) {
+  const part = pool.open(gradual);
+  expect(part.append(pattern(2 * mebibyte))).toBe(mebibyte);
+  expect([part.roomBytes, part.isFull]).toEqual([0, false]);
+  return part;
+}
+
+test("a gradual part takes little at once, and the rest while all parts together have room", async () => {
+  const pool = new PartPool(0, { crowdBytes: 9 * mebibyte, nowMs: () => 0, admitAfterMs: 3_600_000 });
+  const [first, second, third] = [begun(pool), begun(pool), begun(pool)];
+  await pool.admit(first, never);
+  expect(first.append(pattern(8 * mebibyte))).toBe(3 * mebibyte);
+  expect(first.isFull).toBe(true);
+  const admitted: string[] = [];
+  const waiting = [
+    pool.admit(second, never).then(() => admitted.push("second")),
+    pool.admit(third, never).then(() => admitted.push("third")),
+  ];
+  await waiting[0];
+  expect(admitted).toEqual(["second"]);
+  expect([second.roomBytes, third.roomBytes]).toEqual([3 * mebibyte, 0]);
+  first.release();
+  await waiting[1];
+  expect(third.roomBytes).toBe(3 * mebibyte);
+});
+
+test("a part whose client has stalled counts for what it has", async () => {
+  let nowMs = 0;
+  const pool = new PartPool(0, { crowdBytes: 6 * mebibyte, nowMs: () => nowMs, admitAfterMs: 3_600_000 });
+  const [stalled, next] = [begun(pool), begun(pool)];
+  await pool.admit(stalled, never);
+  nowMs = 60_000;
+  await pool.admit(next, never);
+  expect(next.roomBytes).toBe(3 * mebibyte);
+});
+
+test("one that waits gives up with its upload, and one whose time is over goes on", async () => {
+  const pool = new PartPool(0, { crowdBytes: 4 * mebibyte, nowMs: () => 0, admitAfterMs: 50 });
+  const parts = [begun(pool), begun(pool), begun(pool)] as const;
+  const stop = new AbortController();
+  const givenUp = pool.admit(parts[0], stop.signal);
+  const late = pool.admit(parts[1], never);
+  stop.abort(new Error("the client is gone"));
+  await expect(givenUp).rejects.toThrow("the client is gone");
+  expect(parts[0].roomBytes).toBe(0);
+  await late;
+  expect(parts[1].roomBytes).toBe(3 * mebibyte);
+});

@@ -7,6 +7,14 @@
 export const slabBytes = 256 * 1024;
 /** Bound of what parts beyond the first of each upload may bring the promised memory to. */
 const BUDGET_BYTES = 128 * 1024 * 1024;
+/** Bound of what the parts that fill gradually have together, as long as waiting for it helps. */
+const CROWD_BYTES = 160 * 1024 * 1024;
+/** Such a part takes this much without asking: most blobs are smaller and never wait. */
+const FREE_BYTES = 1024 * 1024;
+/** Then it goes on whatever the others have: those may be waiting for slow clients. */
+const ADMIT_AFTER_MS = 5000;
+/** A part that got no byte for this long is taken to have what it has, and no more soon. */
+const STALLED_AFTER_MS = 5000;
 /** Free slabs kept for the next part while uploads run. */
 const FREE_SLABS_MAX = (64 * 1024 * 1024) / slabBytes;
 /** After this long without a part the free slabs go back to the system. */
@@ -17,16 +25,33 @@ export interface PartOptions {
   readonly sizeBytesMax: number;
   /** Keeps the SHA-256 of the bytes as they come, for stores that want it in the request. */
   readonly hashed?: boolean;
+  /** Takes the first MiB at once and the rest after `admit`: many uploads then hold less than a part each. */
+  readonly isGradual?: boolean;
+}
+
+export interface PartPoolOptions {
+  readonly crowdBytes?: number;
+  readonly admitAfterMs?: number;
+  /** A clock that never goes back, in ms. */
+  readonly nowMs?: () => number;
 }
 
 export class PartPool {
   readonly #budgetBytes: number;
+  readonly #crowdBytes: number;
+  readonly #admitAfterMs: number;
+  readonly #nowMs: () => number;
   readonly #free: Uint8Array<ArrayBuffer>[] = [];
+  readonly #open = new Set<PartBuffer>();
+  readonly #waiting: Waiter[] = [];
   #promisedBytes = 0;
   #trim: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(budgetBytes: number = BUDGET_BYTES) {
+  constructor(budgetBytes: number = BUDGET_BYTES, options: PartPoolOptions = {}) {
     this.#budgetBytes = budgetBytes;
+    this.#crowdBytes = options.crowdBytes ?? CROWD_BYTES;
+    this.#admitAfterMs = options.admitAfterMs ?? ADMIT_AFTER_MS;
+    this.#nowMs = options.nowMs ?? (() => performance.now());
   }
 
   /** What the parts that are open may hold together. */
@@ -39,15 +64,66 @@ export class PartPool {
     this.#promisedBytes += options.sizeBytesMax;
     if (this.#trim) clearTimeout(this.#trim);
     this.#trim = undefined;
-    return new PartBuffer(options, {
+    const part: PartBuffer = new PartBuffer(options, {
       take: () => this.#free.pop() ?? new Uint8Array(slabBytes),
-      give: (slabs) => this.#give(slabs, options.sizeBytesMax),
+      give: (slabs) => {
+        this.#open.delete(part);
+        this.#give(slabs, options.sizeBytesMax);
+      },
+      nowMs: this.#nowMs,
     });
+    this.#open.add(part);
+    return part;
   }
 
   /** One more part for an upload that has one: undefined when the budget does not allow it now, and the upload waits. */
   tryOpen(options: PartOptions): PartBuffer | undefined {
     return this.#promisedBytes + options.sizeBytesMax <= this.#budgetBytes ? this.open(options) : undefined;
+  }
+
+  /**
+   * Lets a gradual part take all of its bytes: at once while the parts of all uploads have little, else when others were sent,
+   * the longest waiting first, and after five seconds in any case. Rejects with the signal's reason; the part stays usable.
+   */
+  admit(part: PartBuffer, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    if (this.#waiting.length === 0 && this.#hasRoom(part)) {
+      part.admit();
+      return Promise.resolve();
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", refuse);
+      const at = this.#waiting.indexOf(waiter);
+      if (at >= 0) this.#waiting.splice(at, 1);
+    };
+    const allow = () => {
+      end();
+      part.admit();
+      resolve();
+    };
+    const refuse = () => {
+      end();
+      reject(signal.reason);
+      this.#admitWaiting();
+    };
+    const waiter: Waiter = { part, allow };
+    const timer = setTimeout(allow, this.#admitAfterMs);
+    signal.addEventListener("abort", refuse);
+    this.#waiting.push(waiter);
+    return promise;
+  }
+
+  #admitWaiting(): void {
+    for (let first = this.#waiting[0]; first && this.#hasRoom(first.part); first = this.#waiting[0]) first.allow();
+  }
+
+  #hasRoom(part: PartBuffer): boolean {
+    const nowMs = this.#nowMs();
+    let claimedBytes = part.sizeBytesMax;
+    for (const other of this.#open) if (other !== part) claimedBytes += other.claimBytes(nowMs);
+    return claimedBytes <= this.#crowdBytes;
   }
 
   #give(slabs: readonly Uint8Array<ArrayBuffer>[], promisedBytes: number): void {
@@ -56,6 +132,7 @@ export class PartPool {
       if (this.#free.length < FREE_SLABS_MAX) this.#free.push(slab);
       else freeNow(slab);
     }
+    this.#admitWaiting();
     if (this.#promisedBytes > 0) return;
     this.#trim ??= setTimeout(() => {
       for (const slab of this.#free.splice(0)) freeNow(slab);
@@ -70,9 +147,15 @@ function freeNow(slab: Uint8Array<ArrayBuffer>): void {
   slab.buffer.transfer(0);
 }
 
+interface Waiter {
+  readonly part: PartBuffer;
+  allow(): void;
+}
+
 interface Slabs {
   take(): Uint8Array<ArrayBuffer>;
   give(slabs: readonly Uint8Array<ArrayBuffer>[]): void;
+  nowMs(): number;
 }
 
 /** The bytes of one part, which can be read any number of times until `release`. */
@@ -84,9 +167,13 @@ export class PartBuffer {
   #sizeBytes = 0;
   #sha256: string | undefined;
   #isReleased = false;
+  /** Bytes that it takes until more are allowed. */
+  #allowedBytes: number;
+  #touchedMs = 0;
 
   constructor(options: PartOptions, slabs: Slabs) {
     this.sizeBytesMax = options.sizeBytesMax;
+    this.#allowedBytes = options.isGradual ? Math.min(FREE_BYTES, options.sizeBytesMax) : options.sizeBytesMax;
     this.#slabs = slabs;
     this.#hasher = options.hashed ? new Bun.CryptoHasher("sha256") : undefined;
   }
@@ -99,10 +186,27 @@ export class PartBuffer {
     return this.#sizeBytes === this.sizeBytesMax;
   }
 
-  /** Copies bytes of `chunk` from `from` on until the part is full. Gives how many it took. */
+  /** Bytes that it takes now; of a gradual part that was not admitted fewer than are missing to its size. */
+  get roomBytes(): number {
+    return this.#allowedBytes - this.#sizeBytes;
+  }
+
+  /** For the pool: all bytes may come. */
+  admit(): void {
+    this.#allowedBytes = this.sizeBytesMax;
+  }
+
+  /** For the pool: memory that it has, or will have soon if bytes go on coming. */
+  claimBytes(nowMs: number): number {
+    const isFilling = nowMs - this.#touchedMs < STALLED_AFTER_MS;
+    return isFilling && this.#allowedBytes === this.sizeBytesMax ? this.sizeBytesMax : this.#taken.length * slabBytes;
+  }
+
+  /** Copies bytes of `chunk` from `from` on while there is room. Gives how many it took. */
   append(chunk: Uint8Array, from = 0): number {
     if (this.#isReleased || this.#sha256 !== undefined) throw new Error("a part that was sent takes no more bytes");
-    const end = Math.min(chunk.byteLength, from + this.sizeBytesMax - this.#sizeBytes);
+    this.#touchedMs = this.#slabs.nowMs();
+    const end = Math.min(chunk.byteLength, from + this.roomBytes);
     for (let at = from; at < end; ) {
       const inSlab = this.#sizeBytes % slabBytes;
       if (inSlab === 0) this.#taken.push(this.#slabs.take());

@@ -56,9 +56,7 @@ export class S3UploadWriter implements UploadWriter {
 
   write(chunk: Uint8Array): Promise<void> | void {
     this.#requireOpen();
-    if (!this.#filling || this.#filling.sizeBytes + chunk.byteLength > this.#filling.sizeBytesMax) {
-      return this.#writeOver(chunk);
-    }
+    if (!this.#filling || chunk.byteLength > this.#filling.roomBytes) return this.#writeOver(chunk);
     this.#take(this.#filling, chunk, 0);
   }
 
@@ -109,6 +107,7 @@ export class S3UploadWriter implements UploadWriter {
   async #writeOver(chunk: Uint8Array): Promise<void> {
     for (let at = 0; at < chunk.byteLength; ) {
       const part = this.#filling?.isFull === false ? this.#filling : await this.#nextPart();
+      if (part.roomBytes === 0) await this.#options.pool.admit(part, this.#controller.signal);
       this.#requireOpen();
       at += this.#take(part, chunk, at);
     }
@@ -135,7 +134,7 @@ export class S3UploadWriter implements UploadWriter {
       await Promise.race(this.#sending);
       this.#requireOpen();
     }
-    return this.#fill(pool.open(options));
+    return this.#fill(pool.open({ ...options, isGradual: true }));
   }
 
   #fill(part: PartBuffer): PartBuffer {
