@@ -94,6 +94,8 @@ export async function serve(invocation: Invocation): Promise<number> {
     sibling?.close();
     throw error;
   }
+  // Nobody has asked the stores for anything yet: what is wrong with one is in the log before the first push meets it.
+  app.storage.check().catch(() => undefined);
   const stopWork = restWhileMoved(app, () => startWork(app, loaded, sibling));
   const ending = await Promise.race([
     signalled.then(whole),

@@ -2,7 +2,7 @@
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { createRemoteFetch } from "../remote/request.ts";
-import { headObject, S3Client } from "./client.ts";
+import { headObject, isMissing, S3Client } from "./client.ts";
 import type { CredentialSource } from "./credentials.ts";
 import { makeEndpoint } from "./endpoint.ts";
 
@@ -155,4 +155,21 @@ test("odd characters of a key arrive as they are", async () => {
   const url = new URL(request?.url ?? "");
   expect(decodeURIComponent(url.pathname)).toBe(`/b/${key}`);
   expect(url.search).toBe("?prefix=x%20y%2Bz%26");
+});
+
+test("a 404 means the object only when it says so", async () => {
+  const meanings = [
+    ["NoSuchKey", true],
+    ["NoSuchUpload", true],
+    ["NoSuchBucket", false],
+    // versitygw answers so when it does not know the access key.
+    ["XAdminUserNotFound", false],
+  ] as const;
+  for (const [code, wanted] of meanings) {
+    answer = () => new Response(errorOf(code), { status: 404 });
+    const failure = await client()
+      .call({ method: "GET", key: "k" })
+      .catch((error: unknown) => error);
+    expect(isMissing(failure)).toBe(wanted);
+  }
 });

@@ -203,8 +203,11 @@ export async function removeObject(client: S3Client, key: string): Promise<void>
   }
 }
 
+/** What a 404 must say, if anything, to mean the object: others mean the bucket, or that nobody knows our keys. */
+const MISSING_CODES: ReadonlySet<string> = new Set(["404", "NoSuchKey", "NoSuchUpload", "NoSuchVersion", "NotFound"]);
+
 /** True for a refusal that says that what was named is not there. */
 export function isMissing(error: unknown, ...codes: string[]): boolean {
   if (!(error instanceof S3Refusal)) return false;
-  return error.status === 404 ? error.s3Code !== "NoSuchBucket" : codes.includes(error.s3Code);
+  return error.status === 404 ? MISSING_CODES.has(error.s3Code) : codes.includes(error.s3Code);
 }
