@@ -37,7 +37,11 @@ const ON_POSTGRES_ALONE: ReadonlySet<string> = new Set(["geo", "cluster"]);
 /** What clients meet, and must meet alike on two instances with PostgreSQL and S3. Every other runs on PostgreSQL and a disk. */
 const IN_CLUSTER: ReadonlySet<string> = new Set(["api", "clients", "conformance", "registry"]);
 /** Of those, tests that bring their own store: one of the two runs is enough. */
-const IN_CLUSTER_ALONE: ReadonlySet<string> = new Set(["test/registry/azure.test.ts", "test/registry/swift.test.ts"]);
+const IN_CLUSTER_ALONE: ReadonlySet<string> = new Set([
+  "test/registry/azure.test.ts",
+  "test/registry/s3.test.ts",
+  "test/registry/swift.test.ts",
+]);
 /** These take both engines in one run, and the older PostgreSQL in another. */
 const CHOOSES_DATABASES: ReadonlySet<string> = new Set(["db"]);
 /** The oldest and the newest PostgreSQL that we promise; what names no version here is tested on the newest. */
