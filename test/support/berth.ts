@@ -7,6 +7,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { chooseServerDatabase, isCluster } from "./database.ts";
+import { createMigratedDatabase, createTestDatabase } from "./postgres.ts";
 import { type Memory, type RunningProcess, startProcess } from "./process.ts";
 import { type RoundRobin, startRoundRobin } from "./round-robin.ts";
 import { chooseStore, folderStore, type TestStore } from "./store.ts";
@@ -95,7 +96,7 @@ export async function startBerth(options: BerthOptions = {}): Promise<BerthServe
   const dataDir = options.dataDir ?? join(dir.path, "data");
   mkdirSync(dataDir, { recursive: true });
   const adminPassword = options.adminPassword ?? defaultAdminPassword;
-  const database = options.database ?? (await chooseServerDatabase());
+  const database = options.database ?? (isCluster() ? await clusterDatabase() : await chooseServerDatabase());
   const binary = options.binary ?? process.env.TEST_BERTH_BINARY;
   const command = binary ? [resolve(binary)] : [process.execPath, mainFile];
   const isOnDisk = database === "sqlite" || options.onDisk !== undefined;
@@ -214,6 +215,15 @@ interface Launched {
   readonly child: RunningProcess;
   readonly urls: string[];
   readonly metricsUrl: string | undefined;
+}
+
+let isFirstCluster = true;
+
+/** The first one of a test process starts on an empty database, which both instances bring up to date; that takes its time. */
+function clusterDatabase(): Promise<string> {
+  const isFirst = isFirstCluster;
+  isFirstCluster = false;
+  return isFirst ? createTestDatabase() : createMigratedDatabase();
 }
 
 /** `::` of `[::]:0`. */

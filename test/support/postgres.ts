@@ -6,13 +6,19 @@
 import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import postgres from "postgres";
+import { migrate } from "../../src/db/migrate.ts";
+import { migrations } from "../../src/db/migrations.ts";
+import { openDatabase } from "../../src/db/open.ts";
 import { type LocalPostgres, type LocalPostgresOptions, startLocalPostgres } from "./postgres-local.ts";
 
 export interface TestPostgres {
   /** Superuser's address of the database `postgres`. */
   readonly uri: string;
-  /** Makes an empty database (any name from `a-z0-9_`; a random one when left out) and gives its address. */
-  createDatabase(name?: string): Promise<string>;
+  /**
+   * Makes a database (any name from `a-z0-9_`; a random one when left out) and gives its address. It is empty, or a copy of
+   * another one on this server that nobody is connected to.
+   */
+  createDatabase(name?: string, copyOf?: string): Promise<string>;
   /** Ends the server and removes its files; of a server that was not ours, removes the databases made here. */
   stop(): Promise<void>;
 }
@@ -39,13 +45,37 @@ export async function createTestDatabase(): Promise<string> {
   return (await shared).createDatabase();
 }
 
+let upToDate: Promise<string> | undefined;
+
+/** The same with the newest schema and no rows: a copy of one database that is brought up to date once. */
+export async function createMigratedDatabase(): Promise<string> {
+  upToDate ??= migratedDatabase();
+  const template = await upToDate;
+  shared ??= startPostgres();
+  return (await shared).createDatabase(undefined, template);
+}
+
+/** Gives its name. */
+async function migratedDatabase(): Promise<string> {
+  const uri = await createTestDatabase();
+  const db = await openDatabase({ uri });
+  try {
+    await migrate(db, migrations);
+  } finally {
+    await db.close();
+  }
+  return new URL(uri).pathname.slice(1);
+}
+
 function withDatabases(uri: string, stop: () => Promise<void>, dropAtStop: boolean): TestPostgres {
   const made: string[] = [];
   return {
     uri,
-    createDatabase: async (name = `berth_test_${randomUUID().replaceAll("-", "")}`) => {
-      if (!/^[a-z][a-z0-9_]{0,62}$/.test(name)) throw new Error(`"${name}" is not a name for a database: use a-z0-9_`);
-      await asSuperuser(uri, `create database ${name}`);
+    createDatabase: async (name = `berth_test_${randomUUID().replaceAll("-", "")}`, copyOf = "template1") => {
+      for (const each of [name, copyOf]) {
+        if (!/^[a-z][a-z0-9_]{0,62}$/.test(each)) throw new Error(`"${each}" is no name for a database: use a-z0-9_`);
+      }
+      await asSuperuser(uri, `create database ${name} template ${copyOf}`);
       made.push(name);
       const address = new URL(uri);
       address.pathname = `/${name}`;
