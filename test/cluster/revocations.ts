@@ -304,7 +304,7 @@ async function userTrial(
 }
 
 /** The password that a robot gets for an ID token. */
-async function exchanged(instance: Instance, name: string, idToken: string): Promise<string> {
+export async function exchanged(instance: Instance, name: string, idToken: string): Promise<string> {
   const headers = { authorization: basicAuthorization(name, idToken) };
   const response = await fetch(`${instance.url}/oauth2/federation/robot/token`, { headers });
   if (response.status !== 200) throw new Error(`exchange: ${response.status} ${await response.text()}`);

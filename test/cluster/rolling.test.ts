@@ -2,11 +2,11 @@
  * Every instance is restarted while images are pushed and pulled through a balancer without sticky sessions, and no client is
  * refused anything: by two instances behind a balancer that asks for health or does not, and by processes that share a port.
  */
-import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { processTree } from "../support/process.ts";
 import { type RoundRobin, startRoundRobin } from "../support/round-robin.ts";
 import { at, type Cluster, patienceMs, startCluster, until } from "./instances.ts";
-import { makeStore, type StoreName } from "./stores.ts";
+import { makeStore, type StoreName, stopStores } from "./stores.ts";
 import { startTraffic, type Traffic } from "./traffic.ts";
 
 setDefaultTimeout(3 * patienceMs);
@@ -21,6 +21,8 @@ afterEach(async () => {
   await cluster?.stop();
   [cluster, balancer, traffic] = [undefined, undefined, undefined];
 }, patienceMs);
+
+afterAll(stopStores, patienceMs);
 
 /** Waits until each client has pushed and pulled some more. */
 async function more(going: Traffic): Promise<void> {

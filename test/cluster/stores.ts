@@ -47,5 +47,7 @@ export async function makeStore(name: StoreName): Promise<SharedStore> {
 }
 
 export async function stopStores(): Promise<void> {
-  await (await server)?.stop();
+  const started = server;
+  server = undefined;
+  await (await started)?.stop();
 }

@@ -12,7 +12,7 @@ const programs = [
   ...["swift-account-server", "swift-container-server", "swift-object-server", "swift-proxy-server"],
   ...["ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin"],
   ...["keystone-manage", "memcached", "swift-ring-builder"],
-  ...["curl", "ip", "ldd", "mount", "nft", "openssl", "postgres", "setpriv", "strace", "unshare"],
+  ...["curl", "faketime", "ip", "ldd", "mount", "nft", "openssl", "postgres", "setpriv", "strace", "unshare"],
 ];
 /** The S3 server, which most parts of the full run need; it is built beside the others, which few need. */
 const s3Server: GoTool = "versitygw";

@@ -5,6 +5,7 @@
 
 import type { App } from "../../app.ts";
 import type { Config } from "../../config/schema.ts";
+import { toNumber } from "../../db/decode.ts";
 import { unlessMoved } from "../../db/moved.ts";
 import { RegistryError } from "../../errors.ts";
 import { isMailing } from "../mail/mailing.ts";
@@ -35,7 +36,7 @@ export async function checkInTurn(app: PasswordApp, name: string, password: stri
   const account = await findByLogin(app, name);
   const hash = account?.kind === "user" ? account.passwordHash : undefined;
   if (!account || hash === undefined) return refuseStranger(app, name, password);
-  requireNotLockedOut(account, app.clock.nowMs());
+  if (account.failedLogins > 0) requireNotLockedOut(account, await databaseNowMs(app));
   if (!(await app.passwords.verify(password, hash))) {
     await countFailure(app, account.id, name);
     throw wrongPassword();
@@ -57,7 +58,11 @@ export async function checkInTurn(app: PasswordApp, name: string, password: stri
  */
 async function refuseStranger(app: PasswordApp, name: string, password: string): Promise<never> {
   const before = app.logins.failedNames.find(name);
-  if (before) requireNotLockedOut(before, app.clock.nowMs());
+  if (before) {
+    // Asked for the time it takes, as with a user's.
+    await databaseNowMs(app);
+    requireNotLockedOut(before, app.clock.nowMs());
+  }
   await app.passwords.verifyNothing(password);
   await countFailure(app, NOBODY_ID, name);
   throw wrongPassword();
@@ -72,13 +77,19 @@ async function countFailure(app: PasswordApp, accountId: number, name: string): 
       async (tx) => {
         tx.changed(app.logins.failedNames.keyOf(name));
         await tx.sql`/* login.failed */
-          update account set failed_logins = failed_logins + 1, last_failed_login_ms = ${app.clock.nowMs()}
+          update account set failed_logins = failed_logins + 1, last_failed_login_ms = ${tx.dialect.nowMs}
           where id = ${accountId}`;
       },
       // A counter that a power cut sets back by one does no harm; waiting for the disk would tell users from strangers.
       { durable: false },
     ),
   );
+}
+
+/** Failures are counted by all instances: a clock that is a minute ahead must not lock anybody out for that minute. */
+async function databaseNowMs({ db }: PasswordApp): Promise<number> {
+  const [row] = await db.sql<{ now_ms: number }>`/* login.now */ select ${db.dialect.nowMs} as now_ms`;
+  return toNumber(row?.now_ms);
 }
 
 /** True for a user who has yet to confirm the address of the account, where mails to do so can be sent. */
