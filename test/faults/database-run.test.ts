@@ -11,7 +11,8 @@ test("under every fault of the database nothing acknowledged is lost, and all co
   try {
     const faults = databaseFaults(database);
     const report = await runFaults({ site: berth, faults, seed, seconds: 0, mayBreak: false });
-    console.log(`TEST_SEED=${seed} ${JSON.stringify(report)}`);
+    const { slowest: _, ...figures } = report;
+    console.log(`TEST_SEED=${seed} ${JSON.stringify(figures)}`);
     expect(report.wrong).toEqual([]);
     expect(report.lost).toBe(0);
     expect(report.faultsTotal).toBe(faults.length);

@@ -1,5 +1,5 @@
 /**
- * `bun test/faults/main.ts --seconds 600 --seed 1 [--instances 2] [--store s3] [--only WORDS]`: the fault run at full length,
+ * `bun test/faults/main.ts --seconds 600 --seed 1 [--instances 2] [--store versitygw|ceph] [--only WORDS]`: the fault run at full length,
  * with its figures. `--only` takes the faults whose names hold these words, `--logs FILE` keeps what the instances logged.
  */
 import { parseArgs } from "node:util";
@@ -22,13 +22,15 @@ const { values } = parseArgs({
 const seconds = Number(values.seconds);
 const seed = Number(values.seed);
 const count = Number(values.instances);
-const s3 = values.store === "s3";
+const s3 = (["versitygw", "ceph"] as const).find((kind) => kind === values.store);
 if (!(seconds >= 0)) throw new Error(`--seconds is "${values.seconds}", it must be a number`);
 if (!Number.isSafeInteger(seed)) throw new Error(`--seed is "${values.seed}", it must be a whole number`);
 if (!(Number.isSafeInteger(count) && count >= 1 && count <= 7)) {
   throw new Error(`--instances is "${values.instances}", it must be from 1 to 7`);
 }
-if (!s3 && values.store !== "local") throw new Error(`--store is "${values.store}", it must be "local" or "s3"`);
+if (!s3 && values.store !== "local") {
+  throw new Error(`--store is "${values.store}", it must be "local", "versitygw" or "ceph"`);
+}
 
 const site = await startSite({ instances: count, s3, seed });
 try {
@@ -48,9 +50,9 @@ try {
     faults,
     seed,
     seconds,
-    mayBreak: s3,
+    mayBreak: s3 !== undefined,
     together: true,
-    large: s3,
+    large: s3 !== undefined,
     ...(s3 ? { answerWithinMs: STORE_ANSWER_WITHIN_MS } : {}),
     onFault: (name, { requests, unavailable, lost, wrong }) => {
       process.stdout.write(

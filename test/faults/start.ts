@@ -10,7 +10,7 @@ import { type FaultProxy, startFaultProxy } from "../support/fault-proxy.ts";
 import { type NetHost, type Network, networkProblem, openNetwork } from "../support/net-namespace.ts";
 import { startOwnPostgres } from "../support/postgres.ts";
 import { type RoundRobin, startRoundRobin } from "../support/round-robin.ts";
-import { type S3Server, s3At, startOwnS3 } from "../support/s3.ts";
+import { type S3Kind, type S3Server, s3At, startOwnS3 } from "../support/s3.ts";
 import { makeTempDir, type TempDir } from "../support/temp-dir.ts";
 
 export type OwnPostgres = Awaited<ReturnType<typeof startOwnPostgres>>;
@@ -64,51 +64,81 @@ export interface FaultyStore {
   readonly proxy: FaultProxy;
   /** An engine of DISTRIBUTED_STORAGE_CONFIG on a bucket, through the proxy. */
   readonly engine: [string, Record<string, unknown>];
-  /** Process id of the server. */
+  /** What can be done to the server itself, where it is one process of which all outlives a kill. */
+  readonly process: StoreProcess | undefined;
+  stop(): Promise<void>;
+}
+
+export interface StoreProcess {
   pid(): number;
   /** Kills the server as a power cut of its process would. */
   crash(): Promise<void>;
   /** Starts it again on the same port and data. */
   restart(): Promise<void>;
-  stop(): Promise<void>;
 }
 
-/** versitygw behind a proxy. */
-export async function startFaultyStore(seed: number, listenOn?: string): Promise<FaultyStore> {
+/** An S3 server behind a proxy. */
+async function startFaultyStore(kind: S3Kind, seed: number, listenOn?: string): Promise<FaultyStore> {
+  if (kind === "ceph") {
+    const server = await startOwnS3("ceph");
+    return behindProxy({ server, seed, listenOn, stop: () => server.stop(), process: undefined });
+  }
   const dir = makeTempDir("faulty-store");
   const dataDir = join(dir.path, "buckets");
   let server: S3Server = await startOwnS3("versitygw", { dataDir });
   const { port } = server;
-  const bucket = await server.createBucket();
-  const listen = listenOn === undefined ? {} : { listenOn };
-  const proxy = await startFaultProxy({ host: "127.0.0.1", port, http: true, seed, ...listen });
   const pid = () => {
     if (server.pid === undefined) throw new Error("the S3 server is not ours");
     return server.pid;
   };
+  return behindProxy({
+    server,
+    seed,
+    listenOn,
+    process: {
+      pid,
+      async crash() {
+        process.kill(pid(), "SIGKILL");
+        await server.stop();
+      },
+      restart: async () => {
+        server = await startOwnS3("versitygw", { dataDir, port });
+      },
+    },
+    async stop() {
+      await server.stop();
+      dir.remove();
+    },
+  });
+}
+
+interface Unproxied {
+  readonly server: S3Server;
+  readonly seed: number;
+  readonly listenOn: string | undefined;
+  readonly process: StoreProcess | undefined;
+  stop(): Promise<void>;
+}
+
+async function behindProxy({ server, seed, listenOn, process, stop }: Unproxied): Promise<FaultyStore> {
+  const bucket = await server.createBucket();
+  const listen = listenOn === undefined ? {} : { listenOn };
+  const proxy = await startFaultProxy({ host: server.host, port: server.port, http: true, seed, ...listen });
   return {
     proxy,
     engine: s3At(server, `http://${proxy.host}:${proxy.port}`).engineConfig(bucket),
-    pid,
-    async crash() {
-      process.kill(pid(), "SIGKILL");
-      await server.stop();
-    },
-    restart: async () => {
-      server = await startOwnS3("versitygw", { dataDir, port });
-    },
+    process,
     async stop() {
       await proxy.stop();
-      await server.stop();
-      dir.remove();
+      await stop();
     },
   };
 }
 
 export interface SiteOptions {
   readonly instances: number;
-  /** Blobs lie in S3 and not in the instance's folder; needed for several instances. */
-  readonly s3: boolean;
+  /** Which S3 server has the blobs; undefined for the instance's folder, which several instances cannot share. */
+  readonly s3: S3Kind | undefined;
   /** Which faults of HTTP strike. */
   readonly seed: number;
 }
@@ -149,7 +179,7 @@ export async function startSite({ instances: count, s3, seed }: SiteOptions): Pr
     for (let index = 0; network && index < count; index++) hosts.push(await network.addHost());
     const database = await startFaultyDatabase({}, network?.address);
     stops.push(() => database.stop());
-    const store = s3 ? await startFaultyStore(seed, network?.address) : undefined;
+    const store = s3 ? await startFaultyStore(s3, seed, network?.address) : undefined;
     if (store) stops.push(() => store.stop());
     const instances: BerthServer[] = [];
     for (let index = 0; index < count; index++) {

@@ -3,7 +3,7 @@ import type { Random } from "../crash/random.ts";
 import type { HttpFault } from "../support/fault-http.ts";
 import { processTree } from "../support/process.ts";
 import type { Fault } from "./run.ts";
-import type { FaultyStore } from "./start.ts";
+import type { FaultyStore, StoreProcess } from "./start.ts";
 
 /** A request that the store never answers is sent again after half a minute, as often as a minute allows, on its way to disk. */
 export const STORE_ANSWER_WITHIN_MS = 120_000;
@@ -89,10 +89,16 @@ export function storeFaults(store: FaultyStore): Fault[] {
         proxy.resetAll();
       },
     },
+    ...(store.process ? processFaults(store.process) : []),
+  ];
+}
+
+function processFaults(server: StoreProcess): Fault[] {
+  return [
     {
       name: "store: server frozen",
       strike: async (random) => {
-        const frozen = processTree(store.pid());
+        const frozen = processTree(server.pid());
         for (const pid of frozen) process.kill(pid, "SIGSTOP");
         await forAWhile(random);
         for (const pid of frozen) process.kill(pid, "SIGCONT");
@@ -101,9 +107,9 @@ export function storeFaults(store: FaultyStore): Fault[] {
     {
       name: "store: kill -9 and start",
       strike: async (random) => {
-        await store.crash();
+        await server.crash();
         await Bun.sleep(random.between(0, 2000));
-        await store.restart();
+        await server.restart();
       },
     },
   ];
