@@ -32,8 +32,8 @@ export interface ClusterOptions {
   readonly instances?: readonly Own[];
   /** Default: a fresh one. */
   readonly database?: string;
-  /** Called before an instance starts, after those before it did. */
-  readonly before?: (index: number) => Promise<void>;
+  /** Called before an instance starts, with those that did before it. */
+  readonly before?: (index: number, started: readonly Instance[]) => Promise<void>;
 }
 
 export interface Cluster {
@@ -123,7 +123,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   };
   try {
     for (const [index, own] of (options.instances ?? [{}, {}]).entries()) {
-      await options.before?.(index);
+      await options.before?.(index, instances);
       const berth = await startBerth({
         database,
         dataDir: join(dir.path, isFolder ? "data" : `data-${index + 1}`),
