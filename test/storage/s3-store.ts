@@ -16,15 +16,16 @@ export const silentLog = {
   flush: (): void => {},
 };
 
+/** What `openS3` takes beside the arguments of config.yaml. */
+type Bounds = Parameters<typeof openS3>[3];
+
 export interface Bucket {
   readonly name: string;
   readonly server: S3Server;
   /** A driver of its own on the bucket, as each instance has one. */
-  open(
-    more?: Record<string, unknown>,
-    context?: Partial<EngineContext>,
-    bounds?: Parameters<typeof openS3>[3],
-  ): StorageDriver;
+  open(more?: Record<string, unknown>, context?: Partial<EngineContext>, bounds?: Bounds): StorageDriver;
+  /** The same with the engine for Google's store, which copies whole objects only. */
+  openGoogle(more?: Record<string, unknown>): StorageDriver;
   keys(): Promise<string[]>;
   multiparts(): Promise<string[]>;
 }
@@ -50,6 +51,11 @@ export async function makeBucket(server: S3Server, at: S3Server = server): Promi
       // Checked when the driver is opened from config.yaml; here the arguments are ours.
       const engine = at.engineConfig(name, more) as StorageEngineConfig as S3EngineConfig;
       return openS3(engine, "default", { ...engineContext(), ...context }, bounds);
+    },
+    openGoogle: (more) => {
+      const { accessKey: access_key, secretKey: secret_key, region: s3_region, endpoint: url } = at;
+      const args = { bucket_name: name, storage_path: "/datastorage/registry", access_key, secret_key, s3_region };
+      return openS3(["GoogleCloudStorage", { ...args, ...more }], "default", engineContext(), { url });
     },
     keys: () => server.keys(name),
     multiparts: () => server.multiparts(name),

@@ -46,16 +46,17 @@ interface Settings {
 
 /**
  * Opens an engine. Asks the store nothing. Throws a ConfigError for arguments that cannot be right together. `more` takes
- * the place of what follows from the arguments: another patience, or smaller bounds than the API's.
+ * the place of what follows from the arguments: another patience, smaller bounds than the API's, another address.
  */
 export function openS3(
   engine: S3EngineConfig,
   location: string,
   context: EngineContext,
-  more: { readonly retry?: RetryOptions; readonly copyBytesMax?: number } = {},
+  more: { readonly retry?: RetryOptions; readonly copyBytesMax?: number; readonly url?: string } = {},
 ): StorageDriver {
   const [kind, args] = engine;
-  const settings = settingsOf(engine, location, context);
+  const known = settingsOf(engine, location, context);
+  const settings = { ...known, url: more.url ?? known.url };
   const { region, bucket, credentials, copyBytesMax, copiesRanges } = settings;
   const endpoint = endpointOf(settings, args, location);
   const { clock, log, parts, layerBytesMax } = context;
