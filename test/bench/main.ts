@@ -2,7 +2,7 @@
  * The benchmarks of DESIGN section 9: Berth and its peers side by side in one run, as a table and a JSON file.
  *
  *   bun test/bench/main.ts [--quick] [--only NAME,…] [--peers docker-registry,zot|none] [--no-berth]
- *                          [--seconds N] [--rounds N] [--out FILE] [--help]
+ *                          [--seconds N] [--rounds N] [--blob-mib N] [--memory-mib N] [--out FILE] [--help]
  */
 import { mkdirSync, statfsSync, writeFileSync } from "node:fs";
 import { arch, cpus, tmpdir, totalmem } from "node:os";
@@ -29,6 +29,7 @@ const workloads: Workload[] = [
   ...[processes, s3, s3Memory],
 ];
 
+const mib = 1024 * 1024;
 /** Source: statfs(2). */
 const tmpfsMagic = 0x01021994;
 
@@ -40,6 +41,8 @@ const { values } = parseArgs({
     "no-berth": { type: "boolean", default: false },
     seconds: { type: "string" },
     rounds: { type: "string" },
+    "blob-mib": { type: "string" },
+    "memory-mib": { type: "string" },
     out: { type: "string", default: "test-results/bench.json" },
     help: { type: "boolean", default: false },
   },
@@ -51,12 +54,15 @@ else process.exitCode = await main();
 function usage(): string {
   const list = workloads.map(({ name, about }) => `  ${name.padEnd(14)}${about}`).join("\n");
   return `npm run bench -- [--quick] [--only NAME,…] [--peers docker-registry,zot|none] [--no-berth]
-                 [--seconds N] [--rounds N] [--out FILE]
+                 [--seconds N] [--rounds N] [--blob-mib N] [--memory-mib N] [--out FILE]
 
   --quick     smaller sizes and one second a round: a first look in some minutes
   --only      these workloads alone
   --seconds   length of a measured round of a load (${fullSettings.seconds})
   --rounds    measured rounds, of which the median is told (${fullSettings.rounds})
+  --blob-mib  size of the one large blob (${fullSettings.blobBytes / mib})
+  --memory-mib
+              size of each of many large pushes at once (${fullSettings.memoryPushBytes / mib})
   --out       the figures as JSON (${values.out})
 
 workloads:
@@ -101,6 +107,8 @@ function chooseSettings(): Settings {
     ...base,
     seconds: positive("--seconds", values.seconds, base.seconds),
     rounds: positive("--rounds", values.rounds, base.rounds),
+    blobBytes: positive("--blob-mib", values["blob-mib"], base.blobBytes / mib) * mib,
+    memoryPushBytes: positive("--memory-mib", values["memory-mib"], base.memoryPushBytes / mib) * mib,
   };
 }
 
