@@ -117,7 +117,9 @@ CREATE TABLE blob (
   size_bytes bigint not null,
   state text not null default 'live' check (state in ('live', 'deleting')),
   created_ms bigint not null
-);
+, lease_until_ms bigint not null default 0);
+
+CREATE INDEX blob_due on blob (lease_until_ms, id) where lease_until_ms > 0;
 
 CREATE TABLE blob_copy (
   blob_id bigint not null,
@@ -175,6 +177,13 @@ CREATE TABLE email_code (
 CREATE INDEX email_code_by_account on email_code (account_id);
 
 CREATE INDEX email_code_by_expiry on email_code (expires_ms);
+
+CREATE TABLE gc_repository (
+  repository_id bigint primary key references repository (id),
+  due_ms bigint not null
+);
+
+CREATE INDEX gc_repository_due on gc_repository (due_ms, repository_id);
 
 CREATE TABLE immutability_policy (
   id integer primary key autoincrement,
@@ -299,6 +308,8 @@ CREATE TABLE manifest (
 );
 
 CREATE INDEX manifest_by_subject on manifest (repository_id, subject_digest, digest) where subject_digest is not null;
+
+CREATE INDEX manifest_due on manifest (lease_until_ms, id) where lease_until_ms is not null;
 
 CREATE TABLE manifest_blob (
   manifest_id bigint not null references manifest (id),
@@ -483,6 +494,8 @@ CREATE TABLE repository_blob (
 );
 
 CREATE INDEX repository_blob_by_blob on repository_blob (blob_id, repository_id);
+
+CREATE INDEX repository_blob_due on repository_blob (lease_until_ms, repository_id) where lease_until_ms > 0;
 
 CREATE TABLE repository_permission (
   id integer primary key autoincrement,

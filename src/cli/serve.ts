@@ -13,9 +13,12 @@ import { createMetricsHandler } from "../http/metrics.ts";
 import { createForwarding } from "../http/middleware/client-address.ts";
 import { createHttp, type Listener, listen } from "../http/server.ts";
 import { VERSION } from "../version.ts";
+import { countWork } from "../workers/count.ts";
+import { collectsAnything, collectWhenDue } from "../workers/gc.ts";
 import { startMaintenance } from "../workers/maintenance.ts";
+import type { WorkerEvent } from "../workers/messages.ts";
 import { restWhileMoved } from "../workers/rest-while-moved.ts";
-import { spawnReplication } from "../workers/spawn.ts";
+import { spawnWorker } from "../workers/spawn.ts";
 import { EXIT, type Invocation } from "./invocation.ts";
 import { type ListenAddress, mainAddress, metricsAddressOf } from "./listen-address.ts";
 import { dataDirOf, loadFor } from "./load.ts";
@@ -116,11 +119,19 @@ export async function serve(invocation: Invocation): Promise<number> {
   return EXIT.ok;
 }
 
-/** The background work of this process; of several, the first copies between stores for all. */
+/** The background work of this process; of several, the first copies between stores and collects for all. */
 function startWork(app: BootedApp, loaded: LoadedConfig, sibling: Sibling | undefined): () => Promise<void> {
   const stops = [startMaintenance(app)];
-  const copies = app.config.FEATURE_STORAGE_REPLICATION && app.storage.locations.length > 1;
-  if (copies && sibling?.seat.leads !== false) stops.push(spawnReplication(app, loaded, sibling !== undefined));
+  if (sibling?.seat.leads !== false) {
+    const copies = app.config.FEATURE_STORAGE_REPLICATION && app.storage.locations.length > 1;
+    const options = {
+      loaded,
+      isShared: sibling !== undefined,
+      onEvent: (event: WorkerEvent) => countWork(app, event),
+    };
+    if (copies) stops.push(spawnWorker(app, { ...options, work: "replication" }));
+    if (collectsAnything(app)) stops.push(collectWhenDue(app, options));
+  }
   return async () => {
     await Promise.all(stops.map((stop) => stop()));
   };

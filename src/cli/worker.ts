@@ -7,10 +7,11 @@ import { type BootedApp, boot, bootLogger } from "../boot.ts";
 import { createMetricsHandler } from "../http/metrics.ts";
 import { type Listener, listen } from "../http/server.ts";
 import { VERSION } from "../version.ts";
+import { countWork } from "../workers/count.ts";
+import { collectsAnything, startGc } from "../workers/gc.ts";
 import { startMaintenance } from "../workers/maintenance.ts";
 import { startReplication } from "../workers/replication.ts";
 import { restWhileMoved } from "../workers/rest-while-moved.ts";
-import { countCopy } from "../workers/spawn.ts";
 import { EXIT, type Invocation, UsageError } from "./invocation.ts";
 import { metricsAddressOf } from "./listen-address.ts";
 import { loadFor } from "./load.ts";
@@ -25,8 +26,9 @@ interface Kind {
 const KINDS: Record<string, Kind> = {
   storagereplication: {
     isOn: ({ config, storage }) => config.FEATURE_STORAGE_REPLICATION && storage.locations.length > 1,
-    start: (app) => startReplication(app, (event) => countCopy(app, event)).stop,
+    start: (app) => startReplication(app, (event) => countWork(app, { of: "replication", event })).stop,
   },
+  gc: { isOn: collectsAnything, start: (app) => startGc(app, (event) => countWork(app, event)).stop },
   maintenance: { isOn: () => true, start: startMaintenance },
 };
 

@@ -101,6 +101,8 @@ export interface Dialect {
   readonly skipLocked: SqlQuery<never>;
   /** " for update" on PostgreSQL, nothing on SQLite. */
   readonly forUpdate: SqlQuery<never>;
+  /** " for key share" on PostgreSQL, nothing on SQLite: the row stays until our end, and others may say the same. */
+  readonly forKeyShare: SqlQuery<never>;
   /**
    * The database's own clock at the statement, epoch ms: for leases and due times, which instances whose clocks differ
    * must judge alike.

@@ -1,15 +1,24 @@
 /**
- * The one Bun worker file: builds what copying needs from the config it is sent, with database connections of its own, and
- * runs until it is told to stop. It shares nothing with the main thread.
+ * The one Bun worker file: builds what its kind of work needs from the config it is sent, with database connections of its
+ * own, and runs until it is told to stop. It shares nothing with the main thread.
  */
 
 import { bootDatabase, bootLogger, bootStorage } from "../boot-parts.ts";
+import type { ReplicationApp } from "../domain/replication/run.ts";
 import { errorFields } from "../observe/logger.ts";
-import type { FromWorker, ToWorker, WorkerConfig } from "./messages.ts";
-import { type ReplicationWorker, startReplication } from "./replication.ts";
+import { startGc } from "./gc.ts";
+import type { FromWorker, ToWorker, WorkerConfig, WorkerEvent, WorkerKind } from "./messages.ts";
+import { startReplication } from "./replication.ts";
 
-/** What copies and their leases need at once; the main thread has the rest of what the operator allows. */
-const CONNECTIONS_MAX = 6;
+/** What the work and its leases need at once; the main thread has the rest of what the operator allows. */
+const CONNECTIONS_MAX: Record<WorkerKind, number> = { replication: 6, gc: 3 };
+
+type Work = (app: ReplicationApp, report: (event: WorkerEvent) => void) => { stop(): Promise<void> };
+
+const WORKS: Record<WorkerKind, Work> = {
+  replication: (app, report) => startReplication(app, (event) => report({ of: "replication", event })),
+  gc: startGc,
+};
 
 declare const self: Worker;
 
@@ -17,34 +26,32 @@ let stop: (() => Promise<void>) | undefined;
 let starting: Promise<void> = Promise.resolve();
 
 self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
-  if (data.kind === "start") starting = start(data.loaded, data.isShared);
+  if (data.kind === "start") starting = start(data);
   // A start that failed has been reported as the worker's error; there is nothing to stop then.
   else void starting.then(() => stop?.()).then(tellStopped, tellStopped);
 };
 
-async function start(loaded: WorkerConfig, isShared: boolean): Promise<void> {
+async function start({ work, loaded, isShared }: Extract<ToWorker, { kind: "start" }>): Promise<void> {
   const { config } = loaded;
   const log = bootLogger(config, { isShared });
-  const db = await bootDatabase(withFewConnections(config), log);
+  const db = await bootDatabase(withFewConnections(config, CONNECTIONS_MAX[work]), log);
   const storage = await bootStorage(loaded, log);
-  const worker: ReplicationWorker = startReplication({ config, db, storage, log }, (event) =>
-    tell({ kind: "event", event }),
-  );
+  const running = WORKS[work]({ config, db, storage, log }, (event) => tell({ kind: "event", event }));
   stop = async () => {
     try {
-      await worker.stop();
+      await running.stop();
       storage.close();
       await db.close();
     } catch (error) {
-      log.error("cannot stop replication in order", errorFields(error));
+      log.error("cannot stop background work in order", { work, ...errorFields(error) });
     }
     log.flush();
   };
 }
 
-function withFewConnections(config: WorkerConfig["config"]): WorkerConfig["config"] {
+function withFewConnections(config: WorkerConfig["config"], most: number): WorkerConfig["config"] {
   const args = config.DB_CONNECTION_ARGS;
-  const allowed = Math.min(args.max_connections ?? CONNECTIONS_MAX, CONNECTIONS_MAX);
+  const allowed = Math.min(args.max_connections ?? most, most);
   return { ...config, DB_CONNECTION_ARGS: { ...args, max_connections: allowed } };
 }
 

@@ -1,14 +1,27 @@
 /** What the main thread and a Bun worker tell each other. Both are of one build, so nothing is parsed. */
 
 import type { LoadedConfig } from "../config/load.ts";
+import type { Tally } from "../domain/gc/tally.ts";
 import type { CopyEvent } from "../domain/replication/copy.ts";
+
+/** What a worker does; one worker for each kind. */
+export type WorkerKind = "replication" | "gc";
+
+/** What a worker tells of its work, for metrics. */
+export type WorkerEvent =
+  | { readonly of: "replication"; readonly event: CopyEvent }
+  /** A round of collection has ended; `isIdle` when it found nothing. */
+  | { readonly of: "gc"; readonly tally: TallyFigures; readonly isIdle: boolean };
+
+export type TallyFigures = Pick<Tally, "rowsByTable" | "blobs" | "bytes" | "repositories" | "namespaces">;
 
 export type ToWorker =
   /** The first message: what to build from. `isShared` when other processes write into the same log. */
-  { readonly kind: "start"; readonly loaded: WorkerConfig; readonly isShared: boolean } | { readonly kind: "stop" };
+  | { readonly kind: "start"; readonly work: WorkerKind; readonly loaded: WorkerConfig; readonly isShared: boolean }
+  | { readonly kind: "stop" };
 
 export type FromWorker =
-  | { readonly kind: "event"; readonly event: CopyEvent }
+  | { readonly kind: "event"; readonly event: WorkerEvent }
   /** It has given back what it held and closed what it had opened. */
   | { readonly kind: "stopped" };
 

@@ -1,8 +1,7 @@
-/** The main thread's side of the replication worker: starts it, hears its figures, starts it again when it dies. */
+/** The main thread's side of a Bun worker: starts it, hears its figures, starts it again when it dies. */
 
 import type { App } from "../app.ts";
-import type { CopyEvent } from "../domain/replication/copy.ts";
-import type { FromWorker, ToWorker, WorkerConfig } from "./messages.ts";
+import type { FromWorker, ToWorker, WorkerConfig, WorkerEvent, WorkerKind } from "./messages.ts";
 
 /** How long a stopping worker may take before it is ended; what it held comes back when its lease is over. */
 const STOP_MS = 10_000;
@@ -16,20 +15,18 @@ const ENTRY = import.meta.url.startsWith("file:///$bunfs/")
   ? "./workers/entry.ts"
   : new URL("./entry.ts", import.meta.url).href;
 
-type SpawnApp = Pick<App, "log" | "metrics">;
+type SpawnApp = Pick<App, "log">;
 
-/** Counts what a worker tells. */
-export function countCopy({ metrics }: Pick<App, "metrics">, event: CopyEvent): void {
-  const { location } = event;
-  if (event.kind === "corrupt") metrics.replicationWrong.inc({ location });
-  else {
-    metrics.replicatedBlobs.inc({ location });
-    metrics.replicatedBytes.inc({ location }, event.sizeBytes);
-  }
+export interface SpawnOptions {
+  readonly work: WorkerKind;
+  readonly loaded: WorkerConfig;
+  /** Other processes write into the same log. */
+  readonly isShared: boolean;
+  readonly onEvent: (event: WorkerEvent) => void;
 }
 
 /** Runs the worker until the function it gives is called, which resolves when nothing of it runs any more. */
-export function spawnReplication(app: SpawnApp, loaded: WorkerConfig, isShared = false): () => Promise<void> {
+export function spawnWorker(app: SpawnApp, { work, loaded, isShared, onEvent }: SpawnOptions): () => Promise<void> {
   let current: Worker | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let failures = 0;
@@ -37,10 +34,10 @@ export function spawnReplication(app: SpawnApp, loaded: WorkerConfig, isShared =
 
   function start(): void {
     const startedMs = performance.now();
-    const worker = new Worker(ENTRY, { name: "replication" });
+    const worker = new Worker(ENTRY, { name: work });
     current = worker;
     worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
-      if (data.kind === "event") countCopy(app, data.event);
+      if (data.kind === "event") onEvent(data.event);
     };
     const died = (reason: string): void => {
       if (current !== worker || isOver) return;
@@ -48,13 +45,13 @@ export function spawnReplication(app: SpawnApp, loaded: WorkerConfig, isShared =
       worker.terminate();
       failures = performance.now() - startedMs > STEADY_MS ? 0 : failures + 1;
       const afterMs = Math.min(RESTART_MS * 2 ** failures, RESTART_MS_MAX);
-      app.log.error("the replication worker died and is started again", { reason, afterMs });
+      app.log.error("a background worker died and is started again", { work, reason, afterMs });
       timer = setTimeout(start, afterMs);
     };
     worker.onerror = (event) => died(event.message);
     worker.addEventListener("close", () => died("it ended"));
     const { config, extraCaPaths } = loaded;
-    send(worker, { kind: "start", loaded: { config, extraCaPaths }, isShared });
+    send(worker, { kind: "start", work, loaded: { config, extraCaPaths }, isShared });
   }
 
   start();

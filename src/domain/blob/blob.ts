@@ -13,6 +13,7 @@ import {
   type BlobFacts,
   findBlobFacts,
   findManifestNamingBlob,
+  holdBlob,
   linkBlob,
   listRepositoriesWithBlob,
   unlinkBlob,
@@ -73,7 +74,7 @@ export async function mountBlob(
   const nowMs = app.clock.nowMs();
   return app.db.tx(async (tx) => {
     const blob = await findBlobFacts(tx, source.id, digest);
-    if (!blob) return false;
+    if (!blob || !(await holdBlob(tx, blob.id))) return false;
     await linkBlob(tx, {
       repositoryId: target.id,
       blobId: blob.id,

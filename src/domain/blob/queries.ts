@@ -3,6 +3,7 @@
 import type { Db, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import type { Digest } from "../../oci/digest.ts";
+import { beingDeleted, firstLease } from "./reserve.ts";
 
 export interface BlobFacts {
   readonly id: number;
@@ -41,21 +42,30 @@ export async function findBlobAnywhere(db: Db, digest: Digest): Promise<BlobFact
 
 /**
  * Records that a store durably holds a blob and gives its id. Two pushes of one digest meet here: the second finds the
- * first's row.
+ * first's row. The digest has been reserved; throws `unavailable` when it is being deleted all the same.
  */
 export async function putBlob(
   tx: Tx,
   blob: { digest: Digest; sizeBytes: number; location: string; nowMs: number },
 ): Promise<number> {
   await tx.sql`/* blob.insert */
-    insert into blob (digest, size_bytes, created_ms) values (${blob.digest}, ${blob.sizeBytes}, ${blob.nowMs})
-    on conflict (digest) do update set state = 'live'`;
-  const [row] = await tx.sql<{ id: number }>`/* blob.id */ select id from blob where digest = ${blob.digest}`;
-  if (!row) throw new Error(`blob ${blob.digest} vanished inside its own transaction`);
+    insert into blob (digest, size_bytes, created_ms, lease_until_ms)
+    values (${blob.digest}, ${blob.sizeBytes}, ${blob.nowMs}, ${firstLease(tx)})
+    on conflict (digest) do nothing`;
+  const [row] = await tx.sql<{ id: number }>`/* blob.id */
+    select id from blob where digest = ${blob.digest} and state = 'live' ${tx.dialect.forKeyShare}`;
+  if (!row) throw beingDeleted(blob.digest);
   const id = toNumber(row.id);
   await tx.sql`/* blob.place */
     insert into blob_placement (blob_id, location) values (${id}, ${blob.location}) on conflict do nothing`;
   return id;
+}
+
+/** True when the blob is kept, and stays so until the end of the transaction. */
+export async function holdBlob(tx: Tx, blobId: number): Promise<boolean> {
+  const rows = await tx.sql`/* blob.hold */
+    select id from blob where id = ${blobId} and state = 'live' ${tx.dialect.forKeyShare}`;
+  return rows.length > 0;
 }
 
 /**
@@ -80,10 +90,10 @@ export async function linkBlob(
     delete from manifest_missing_blob where repository_id = ${link.repositoryId} and digest = ${link.digest}`;
 }
 
-/** Hides a blob from its repository. False when it was not there. */
+/** Hides a blob from its repository, whose collection is due. False when it was not there. */
 export async function unlinkBlob(tx: Tx, repositoryId: number, blobId: number, nowMs: number): Promise<boolean> {
   const rows = await tx.sql`/* blob.unlink */
-    update repository_blob set deleted_ms = ${nowMs}
+    update repository_blob set deleted_ms = ${nowMs}, lease_until_ms = ${tx.dialect.nowMs}
     where repository_id = ${repositoryId} and blob_id = ${blobId} and deleted_ms is null
     returning blob_id`;
   return rows.length > 0;

@@ -76,7 +76,7 @@ export async function putManifest(app: PutApp, caller: Caller, input: PutManifes
     const nowMs = app.clock.nowMs();
     await lockRepository(tx, repository);
     const named = await findNamed(app, tx, repository.id, parsed);
-    const leaseUntilMs = nowMs + app.config.PUSH_TEMP_TAG_EXPIRATION_SEC * 1000;
+    const leaseUntilMs = tags.length > 0 ? null : nowMs + app.config.PUSH_TEMP_TAG_EXPIRATION_SEC * 1000;
     const row = { repositoryId: repository.id, digest, parsed, content, nowMs, leaseUntilMs };
     const { id, isNew } = await putManifestRow(tx, row);
     if (isNew) {

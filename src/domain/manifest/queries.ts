@@ -128,15 +128,15 @@ export interface NewManifest {
   parsed: ParsedManifest;
   content: Uint8Array;
   nowMs: number;
-  /** Protects an untagged manifest from collection until then. */
-  leaseUntilMs: number;
+  /** Protects an untagged manifest from collection until then; null for one that a tag keeps. */
+  leaseUntilMs: number | null;
 }
 
 /** Writes the manifest's row, or revives one that was deleted and is pushed again. Gives its id and whether it is new. */
 export async function putManifestRow(tx: Tx, manifest: NewManifest): Promise<{ id: number; isNew: boolean }> {
   const { parsed } = manifest;
   const [existing] = await tx.sql<{ id: number }>`/* manifest.revive */
-    update manifest set deleted_ms = null, lease_until_ms = ${manifest.leaseUntilMs}
+    update manifest set deleted_ms = null, lease_until_ms = coalesce(${manifest.leaseUntilMs}, lease_until_ms)
     where repository_id = ${manifest.repositoryId} and digest = ${manifest.digest} returning id`;
   if (existing) return { id: toNumber(existing.id), isNew: false };
   const [row] = await tx.sql<{ id: number }>`/* manifest.insert */
@@ -175,9 +175,10 @@ export async function endChildLeases(tx: Tx, manifestId: number): Promise<void> 
       and id in (select child_id from manifest_child where manifest_id = ${manifestId} and child_id is not null)`;
 }
 
-/** The same for one manifest. */
+/** The same for one manifest, which nothing else may keep: its collection is due. */
 export async function endLease(tx: Tx, manifestId: number): Promise<void> {
-  await tx.sql`/* manifest.end_lease */ update manifest set lease_until_ms = null where id = ${manifestId}`;
+  await tx.sql`/* manifest.end_lease */
+    update manifest set lease_until_ms = ${tx.dialect.nowMs} where id = ${manifestId}`;
 }
 
 export async function insertManifestBlob(
@@ -227,9 +228,10 @@ export async function joinWaitingParents(
     where repository_id = ${repositoryId} and child_digest = ${digest} and child_id is null`;
 }
 
-/** Hides a manifest. False when it was not there. */
+/** Hides a manifest, which is due for collection when it cannot be restored any more. False when it was not there. */
 export async function markManifestDeleted(tx: Tx, manifestId: number, nowMs: number): Promise<boolean> {
   const rows = await tx.sql`/* manifest.delete */
-    update manifest set deleted_ms = ${nowMs} where id = ${manifestId} and deleted_ms is null returning id`;
+    update manifest set deleted_ms = ${nowMs}, lease_until_ms = coalesce(lease_until_ms, ${tx.dialect.nowMs})
+    where id = ${manifestId} and deleted_ms is null returning id`;
   return rows.length > 0;
 }

@@ -9,6 +9,7 @@ import { parseEmail } from "../../oci/names.ts";
 import type { Caller } from "../access/actor.ts";
 import { type ActionMetadata, logAction, type RequestOrigin } from "../audit/audit.ts";
 import type { ActionKind } from "../audit/kinds.ts";
+import { noteNewWindow } from "../gc/due.ts";
 import { deleteNamespace } from "../namespace/delete-namespace.ts";
 import { requireTagExpiration } from "../namespace/tag-expiration.ts";
 import { type Account, accountKey } from "../user/account.ts";
@@ -95,6 +96,7 @@ export async function updateOrganization(
       requireTagExpiration(app.config, seconds, old.tagExpirationSeconds);
       await tx.sql`/* organization.set_tag_expiration */
         update account set tag_expiration_s = ${seconds} where id = ${organizationId}`;
+      await noteNewWindow(tx, organizationId);
       await log("org_change_tag_expiration", { tag_expiration: seconds });
     }
     tx.changed(accountKey(organizationId));

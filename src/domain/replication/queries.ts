@@ -81,8 +81,8 @@ export async function endProgress(tx: Tx, blobId: number, location: string): Pro
 }
 
 /**
- * Records that a store holds a blob now, and ends its copy. Nothing is recorded for a blob that was collected meanwhile: its
- * bytes stay as an object that no row names.
+ * Records that a store holds a blob now, and ends its copy. Nothing is recorded for a blob that is being collected: that
+ * waits for the end of its copies and then deletes from their stores as well.
  */
 export async function placeCopy(tx: Tx, blob: Pick<BlobToCopy, "id" | "digest">, location: string): Promise<void> {
   const [alive] = await tx.sql`/* replication.alive */

@@ -4,7 +4,8 @@
  */
 
 import type { App } from "../../app.ts";
-import { failJob, finishJob, postponeJob, renewJob, type TakenJob, takeJob } from "../../db/queue.ts";
+import { JobLease } from "../../db/job-lease.ts";
+import { failJob, finishJob, postponeJob, type TakenJob, takeJob } from "../../db/queue.ts";
 import { RegistryError } from "../../errors.ts";
 import { errorFields } from "../../observe/logger.ts";
 import { type CopyEvent, copyBlob, dropCopy } from "./copy.ts";
@@ -17,8 +18,6 @@ export type ReplicationApp = Pick<App, "config" | "db" | "storage" | "log">;
 const RETRY_MS = 300_000;
 /** A store that is away is asked again after this; its own probes know sooner whether its lane is worth a look. */
 const AWAY_MS = 15_000;
-/** The lease is renewed this many times in its course, so that one slow answer of the database loses nothing. */
-const RENEWALS = 3;
 
 export interface RunOptions {
   readonly signal: AbortSignal;
@@ -38,7 +37,7 @@ export async function takeCopy(app: ReplicationApp, locations: readonly string[]
 
 /** Runs a job to its end, whatever that is. Throws only when the database does not answer; the lease ends by itself then. */
 export async function runCopy(app: ReplicationApp, job: TakenJob, options: RunOptions): Promise<"done" | "not-done"> {
-  const lease = new Lease(app, job, options.signal);
+  const lease = new JobLease(app, job, leaseMs(app), options.signal);
   const blobId = Number(job.payload.blobId);
   try {
     const blob = await findBlobToCopy(app.db, blobId);
@@ -75,48 +74,4 @@ async function giveBack(app: ReplicationApp, job: TakenJob, error: unknown): Pro
 
 function leaseMs({ config }: ReplicationApp): number {
   return Math.max(1, config.STORAGE_REPLICATION_PROCESSING_SECONDS) * 1000;
-}
-
-/** Renews a job's lease until its end, and tells when it is lost. */
-class Lease {
-  readonly signal: AbortSignal;
-  isLost = false;
-  readonly #lost = new AbortController();
-  readonly #timer: ReturnType<typeof setInterval>;
-  readonly #app: ReplicationApp;
-  readonly #job: TakenJob;
-  #keptMs = performance.now();
-
-  constructor(app: ReplicationApp, job: TakenJob, stopped: AbortSignal) {
-    this.#app = app;
-    this.#job = job;
-    this.signal = AbortSignal.any([stopped, this.#lost.signal]);
-    this.#timer = setInterval(() => void this.#renew(), leaseMs(app) / RENEWALS);
-  }
-
-  end(): void {
-    clearInterval(this.#timer);
-  }
-
-  async #renew(): Promise<void> {
-    const askedMs = performance.now();
-    const durationMs = leaseMs(this.#app);
-    try {
-      if (await renewJob(this.#app.db, this.#job, durationMs)) this.#keptMs = askedMs;
-      else this.#lose();
-    } catch (error) {
-      this.#app.log.warn("cannot renew the lease of a copy", {
-        blobId: this.#job.payload.blobId,
-        ...errorFields(error),
-      });
-      // Somebody else may have it by now.
-      if (performance.now() - this.#keptMs > durationMs) this.#lose();
-    }
-  }
-
-  #lose(): void {
-    this.end();
-    this.isLost = true;
-    this.#lost.abort(new Error("the lease of this copy is over"));
-  }
 }

@@ -12,6 +12,7 @@ import type { TagName } from "../../oci/reference.ts";
 import type { Caller } from "../access/actor.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
 import type { RequestOrigin } from "../audit/audit.ts";
+import { noteEndedTag } from "../gc/due.ts";
 import { loadImmutabilityRules, tagImmutable } from "../immutability/rules.ts";
 import { referenceKey } from "../lookup/lookup.ts";
 import { endChildLeases, endLease, findManifestDigest, findManifestRow, lockRepository } from "../manifest/queries.ts";
@@ -49,6 +50,7 @@ export async function expireTag(
     const manifestId = input.isAlive
       ? await expireLiving(app, tx, input, given?.id, { nowMs, beforeMs })
       : await expireDead(tx, input, given?.id ?? 0, { nowMs, beforeMs });
+    await noteEndedTag(tx, repository.id, beforeMs);
     await endLease(tx, manifestId);
     if (input.includeSubmanifests) await endChildLeases(tx, manifestId);
     const metadata = { manifest_digest: digest ?? (await findManifestDigest(tx, manifestId)) ?? null };

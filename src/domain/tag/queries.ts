@@ -3,6 +3,7 @@
 import type { Db, Tx } from "../../db/db.ts";
 import { toBoolean, toNumber } from "../../db/decode.ts";
 import type { TagName } from "../../oci/reference.ts";
+import { noteEndedTag } from "../gc/due.ts";
 
 export interface CurrentTag {
   readonly id: number;
@@ -47,8 +48,9 @@ export async function hadTag(db: Db, repositoryId: number, name: TagName): Promi
  */
 export async function endTag(tx: Tx, tag: CurrentTag, nowMs: number): Promise<void> {
   const endMs = Math.max(tag.startMs, Math.min(nowMs, tag.expiresMs ?? nowMs));
-  await tx.sql`/* tag.end */
-    update tag set end_ms = ${endMs} where id = ${tag.id} and end_ms is null`;
+  const rows = await tx.sql<{ repository_id: number }>`/* tag.end */
+    update tag set end_ms = ${endMs} where id = ${tag.id} and end_ms is null returning repository_id`;
+  for (const row of rows) await noteEndedTag(tx, toNumber(row.repository_id), endMs);
 }
 
 export interface NewTag {

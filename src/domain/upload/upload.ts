@@ -14,6 +14,7 @@ import { blobKey } from "../../storage/paths.ts";
 import { type Caller, principalName } from "../access/actor.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
 import { findBlobAnywhere, linkBlob, putBlob } from "../blob/queries.ts";
+import { beingDeleted, RELIABLE_MS, reserveBlob } from "../blob/reserve.ts";
 import { queueReplication } from "../replication/targets.ts";
 import { busy, type Claim, keepingClaim, withClaim } from "./claim.ts";
 import { advanceUpload, deleteUploadRow, findUpload, insertUpload, type UploadSession } from "./queries.ts";
@@ -301,16 +302,20 @@ async function store(app: UploadApp, session: UploadSession, digest: Digest, cla
   const { location } = session;
   const driver = app.storage.driver(location);
   const key = blobKey(digest);
+  let reservedMs = await reserveBlob(app.db, digest);
   // Bytes the store has already are not written again; they were durable before their row was.
   await keepingClaim(claim, async () => {
     if (await isStored(app, location, digest)) await driver.deleteUpload(session.id, session.storageState);
     else await driver.commitUpload(session.id, await storedState(app, session), key, session.offsetBytes);
   });
+  const isLate = () => performance.now() - reservedMs > RELIABLE_MS;
+  if (isLate()) reservedMs = await requireStill(app, session, digest);
   const nowMs = app.clock.nowMs();
   await app.db.tx(async (tx) => {
     // First: what was committed under a claim that is lost may be what another request wrote.
     if (!(await deleteUploadRow(tx, session.id, claim?.id)) && claim) throw busy(session.offsetBytes);
     const blobId = await putBlob(tx, { digest, sizeBytes: session.offsetBytes, location, nowMs });
+    if (isLate()) throw beingDeleted(digest);
     await queueReplication(tx, app, blobId, location);
     await linkBlob(tx, {
       repositoryId: session.repositoryId,
@@ -322,6 +327,14 @@ async function store(app: UploadApp, session: UploadSession, digest: Digest, cla
   });
   if (claim) claim.isGivenUp = true;
   app.uploadHashes.drop(session.id);
+}
+
+/** A store may take its time to put a large blob together: meanwhile others may have pushed, deleted and collected it. */
+async function requireStill(app: UploadApp, session: UploadSession, digest: Digest): Promise<number> {
+  const reservedMs = await reserveBlob(app.db, digest);
+  const found = await app.storage.driver(session.location).find(blobKey(digest));
+  if (found?.sizeBytes !== session.offsetBytes) throw beingDeleted(digest);
+  return reservedMs;
 }
 
 /** The row and the object are both there. The cheaper question comes first, because most blobs are new. */

@@ -10,6 +10,7 @@ import { parsePassword } from "../../oci/names.ts";
 import type { Caller, Principal } from "../access/actor.ts";
 import { type ActionMetadata, logAction, type RequestOrigin } from "../audit/audit.ts";
 import type { ActionKind } from "../audit/kinds.ts";
+import { noteNewWindow } from "../gc/due.ts";
 import { notifyPasswordChanged, sendEmailChangeConfirmation } from "../mail/mail.ts";
 import { renameNamespace } from "../namespace/rename.ts";
 import { requireTagExpiration } from "../namespace/tag-expiration.ts";
@@ -143,6 +144,7 @@ async function editNamespace(edit: Edit): Promise<void> {
     requireTagExpiration(app.config, tagExpirationSeconds, before.tagExpirationSeconds);
     await tx.sql`/* user.set_tag_expiration */
       update account set tag_expiration_s = ${tagExpirationSeconds} where id = ${before.id}`;
+    await noteNewWindow(tx, before.id);
     await log(edit, "user_change_tag_expiration", { tag_expiration: tagExpirationSeconds });
   }
   if (invoiceEmail !== undefined && invoiceEmail !== before.invoiceEmail) {

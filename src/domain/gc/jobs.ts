@@ -1,0 +1,59 @@
+/** The queues of deleted repositories and namespaces: one job after the other, each kept by a lease while it runs. */
+
+import { JobLease } from "../../db/job-lease.ts";
+import { failJob, finishJob, postponeJob, type QueueName, type TakenJob, takeJob } from "../../db/queue.ts";
+import { errorFields } from "../../observe/logger.ts";
+import { purgeNamespace } from "./purge-namespace.ts";
+import { type PurgeApp, purgeRepository } from "./purge-repository.ts";
+import type { Tally } from "./tally.ts";
+
+const LEASE_MS = 60_000;
+/** Source: quay-behaviour reference, section 8. */
+const RETRY_MS = 300_000;
+
+type Purge = (app: PurgeApp, id: number, tally: Tally, signal: AbortSignal) => Promise<void>;
+
+const PURGES = {
+  repositorygc: (app, id, tally, signal) => purgeRepository(app, id, tally, signal),
+  namespacegc: (app, id, tally, signal) => purgeNamespace(app, id, tally, signal),
+} satisfies Partial<Record<QueueName, Purge>>;
+
+export type PurgeQueue = keyof typeof PURGES;
+
+/** Runs the jobs of these queues that are due. Throws when the database does not answer. */
+export async function purgeDeleted(
+  app: PurgeApp,
+  queues: readonly PurgeQueue[],
+  tally: Tally,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const queue of queues) {
+    for (;;) {
+      if (signal.aborted) return;
+      const job = await takeJob(app.db, queue, { leaseMs: LEASE_MS });
+      if (!job) break;
+      await run(app, queue, job, tally, signal);
+    }
+  }
+}
+
+async function run(app: PurgeApp, queue: PurgeQueue, job: TakenJob, tally: Tally, stopped: AbortSignal): Promise<void> {
+  const lease = new JobLease(app, job, LEASE_MS, stopped);
+  try {
+    const id = Number(queue === "repositorygc" ? job.payload.repositoryId : job.payload.namespaceId);
+    await PURGES[queue](app, id, tally, lease.signal);
+    await app.db.tx((tx) => finishJob(tx, job));
+  } catch (error) {
+    if (lease.isLost) return;
+    if (stopped.aborted) return await postponeJob(app.db, job, 0);
+    const state = await failJob(app.db, job, RETRY_MS);
+    app.log.error("cannot remove what was deleted", {
+      queue,
+      ...job.payload,
+      givenUp: state === "given-up",
+      ...errorFields(error),
+    });
+  } finally {
+    lease.end();
+  }
+}

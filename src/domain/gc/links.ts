@@ -1,0 +1,48 @@
+/** Blobs in repositories whose lease is over: those that no manifest there names are let go of. */
+
+import type { Database, Tx } from "../../db/db.ts";
+import { toNumber } from "../../db/decode.ts";
+import { repositoryKey } from "../lookup/lookup.ts";
+import { noteBlobs } from "./due.ts";
+import { lockForGc } from "./manifests.ts";
+import type { Tally } from "./tally.ts";
+
+const BATCH = 100;
+const LOOK = 500;
+
+/** Looks at up to 500 links whose lease is over. Gives how many were looked at; 0 when there is nothing to do now. */
+export async function collectLinks(db: Database, tally: Tally): Promise<number> {
+  const due = await db.sql<{ repository_id: number; blob_id: number }>`/* gc.link_look */
+    select repository_id, blob_id from repository_blob where lease_until_ms > 0 and lease_until_ms <= ${db.dialect.nowMs}
+    order by lease_until_ms, repository_id limit ${LOOK}`;
+  let looked = 0;
+  for (const [repositoryId, rows] of Map.groupBy(due, (row) => toNumber(row.repository_id))) {
+    for (let at = 0; at < rows.length; at += BATCH) {
+      const blobIds = rows.slice(at, at + BATCH).map((row) => toNumber(row.blob_id));
+      looked += await db.tx((tx) => look(tx, repositoryId, blobIds, tally));
+    }
+  }
+  return looked;
+}
+
+async function look(tx: Tx, repositoryId: number, blobIds: readonly number[], tally: Tally): Promise<number> {
+  if (!(await lockForGc(tx, repositoryId))) return 0;
+  const { nowMs, inList } = tx.dialect;
+  const ofThese = tx.sql`repository_id = ${repositoryId} and ${inList("blob_id", blobIds)}
+    and lease_until_ms > 0 and lease_until_ms <= ${nowMs}`;
+  const named = tx.sql`(select 1 from manifest_blob n
+    where n.repository_id = repository_blob.repository_id and n.blob_id = repository_blob.blob_id)`;
+  const kept = await tx.sql`/* gc.keep_links */
+    update repository_blob set lease_until_ms = 0 where ${ofThese} and exists ${named} returning blob_id`;
+  const gone = await tx.sql<{ blob_id: number }>`/* gc.delete_links */
+    delete from repository_blob where ${ofThese} and not exists ${named} returning blob_id`;
+  if (gone.length > 0) {
+    tally.rows("repository_blob", gone.length);
+    await noteBlobs(
+      tx,
+      gone.map((row) => toNumber(row.blob_id)).sort((a, b) => a - b),
+    );
+    tx.changed(repositoryKey(repositoryId));
+  }
+  return kept.length + gone.length;
+}

@@ -1,0 +1,136 @@
+/**
+ * Manifests that nothing keeps any more: no lifetime of a tag that could still be restored, no index, no living subject, no
+ * lease. Source: quay-behaviour reference, section 8.
+ */
+
+import type { Database, Tx } from "../../db/db.ts";
+import { toBoolean, toNumber } from "../../db/decode.ts";
+import { referenceKey } from "../lookup/lookup.ts";
+import { noteLinks, noteManifests } from "./due.ts";
+import type { Tally } from "./tally.ts";
+
+/** Manifests looked at in one transaction: it holds up pushes to the repository for some milliseconds. */
+const BATCH = 50;
+/** Due manifests read at once, of as many repositories. */
+const LOOK = 500;
+
+interface DueRow {
+  id: number;
+  digest: string;
+  deleted_ms: number | null;
+  window_s: number;
+  tagged: unknown;
+  child: unknown;
+  subject: unknown;
+  now_ms: number;
+}
+
+/** Looks at up to 500 manifests whose lease is over. Gives how many were looked at; 0 when there is nothing to do now. */
+export async function collectManifests(db: Database, tally: Tally): Promise<number> {
+  const { nowMs } = db.dialect;
+  const due = await db.sql<{ id: number; repository_id: number }>`/* gc.manifest_look */
+    select id, repository_id from manifest where lease_until_ms is not null and lease_until_ms <= ${nowMs}
+    order by lease_until_ms, id limit ${LOOK}`;
+  const byRepository = Map.groupBy(due, (row) => toNumber(row.repository_id));
+  let looked = 0;
+  for (const [repositoryId, rows] of byRepository) {
+    for (let at = 0; at < rows.length; at += BATCH) {
+      const ids = rows.slice(at, at + BATCH).map((row) => toNumber(row.id));
+      looked += await db.tx((tx) => look(tx, repositoryId, ids, tally));
+    }
+  }
+  return looked;
+}
+
+async function look(tx: Tx, repositoryId: number, ids: readonly number[], tally: Tally): Promise<number> {
+  if (!(await lockForGc(tx, repositoryId))) return 0;
+  const { nowMs, inList } = tx.dialect;
+  const rows = await tx.sql<DueRow>`/* gc.manifest_kept */
+    select m.id, m.digest, m.deleted_ms, a.tag_expiration_s as window_s, ${nowMs} as now_ms,
+           exists (select 1 from tag t where t.manifest_id = m.id) as tagged,
+           exists (select 1 from manifest_child c where c.child_id = m.id) as child,
+           (m.subject_digest is not null and exists (
+             select 1 from manifest s where s.repository_id = m.repository_id and s.digest = m.subject_digest)) as subject
+    from manifest m join repository r on r.id = m.repository_id join account a on a.id = r.namespace_id
+    where ${inList("m.id", ids)} and m.lease_until_ms is not null and m.lease_until_ms <= ${nowMs}`;
+  const kept: number[] = [];
+  const gone: DueRow[] = [];
+  for (const row of rows) {
+    const restorableMs = row.deleted_ms === null ? 0 : toNumber(row.deleted_ms) + toNumber(row.window_s) * 1000;
+    if (toBoolean(row.tagged) || toBoolean(row.child) || toBoolean(row.subject)) kept.push(toNumber(row.id));
+    else if (restorableMs > toNumber(row.now_ms)) await lease(tx, toNumber(row.id), restorableMs);
+    else gone.push(row);
+  }
+  if (kept.length > 0) {
+    await tx.sql`/* gc.keep_manifests */
+      update manifest set lease_until_ms = null where ${inList("id", kept)}`;
+  }
+  if (gone.length > 0) await remove(tx, repositoryId, gone, tally);
+  return rows.length;
+}
+
+async function lease(tx: Tx, id: number, untilMs: number): Promise<void> {
+  await tx.sql`/* gc.postpone_manifest */ update manifest set lease_until_ms = ${untilMs} where id = ${id}`;
+}
+
+async function remove(
+  tx: Tx,
+  repositoryId: number,
+  manifests: readonly Pick<DueRow, "id" | "digest">[],
+  tally: Tally,
+): Promise<void> {
+  const { inList } = tx.dialect;
+  const ids = manifests.map((row) => toNumber(row.id));
+  const digests = manifests.map((row) => row.digest);
+  // What these kept is due now: an index its images, a subject its referrers, each its blobs.
+  const kin = await tx.sql<{ id: number }>`/* gc.kin */
+    select child_id as id from manifest_child where child_id is not null and ${inList("manifest_id", ids)}
+    union
+    select id from manifest where repository_id = ${repositoryId} and subject_digest is not null
+      and ${inList("subject_digest", digests)}`;
+  const named = await tx.sql<{ blob_id: number }>`/* gc.named_blobs */
+    select distinct blob_id from manifest_blob where ${inList("manifest_id", ids)}`;
+  await deleteManifestRows(tx, repositoryId, ids, digests, tally);
+  if (kin.length > 0) {
+    await noteManifests(
+      tx,
+      kin.map((row) => toNumber(row.id)),
+    );
+  }
+  if (named.length > 0) {
+    await noteLinks(
+      tx,
+      repositoryId,
+      named.map((row) => toNumber(row.blob_id)),
+    );
+  }
+  for (const digest of digests) tx.changed(referenceKey(repositoryId, digest));
+}
+
+/** Deletes manifests with all that is written of them. No tag points at them. */
+export async function deleteManifestRows(
+  tx: Tx,
+  repositoryId: number,
+  ids: readonly number[],
+  digests: readonly string[],
+  tally: Tally,
+): Promise<void> {
+  const { inList } = tx.dialect;
+  const ofThese = inList("manifest_id", ids);
+  const labels = await tx.sql`/* gc.delete_labels */ delete from label where ${ofThese} returning id`;
+  await tx.sql`/* gc.delete_named */ delete from manifest_blob where ${ofThese}`;
+  await tx.sql`/* gc.delete_awaited */ delete from manifest_missing_blob where ${ofThese}`;
+  await tx.sql`/* gc.delete_children */ delete from manifest_child where ${ofThese}`;
+  await tx.sql`/* gc.delete_manifest_pulls */
+    delete from manifest_pull where repository_id = ${repositoryId} and ${inList("manifest_digest", digests)}`;
+  await tx.sql`/* gc.delete_manifests */ delete from manifest where ${inList("id", ids)}`;
+  tally.rows("label", labels.length);
+  tally.rows("manifest", ids.length);
+}
+
+/** The lock under which repositories change. False when somebody has it now, or the repository is being purged as a whole. */
+export async function lockForGc(tx: Tx, repositoryId: number): Promise<boolean> {
+  const rows = await tx.sql`/* gc.lock_repository */
+    select id from repository where id = ${repositoryId} and deleted_ms is null ${tx.dialect.skipLocked}`;
+  return rows.length > 0;
+}

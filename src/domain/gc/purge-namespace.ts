@@ -1,0 +1,82 @@
+/**
+ * Removes a deleted user or organization, or a deleted robot, with all that was its own. What it did stays in the action
+ * log, which names ids.
+ */
+
+import type { Tx } from "../../db/db.ts";
+import { toNumber } from "../../db/decode.ts";
+import { endCredentials, endMemberships } from "../namespace/end-rights.ts";
+import { endUploadsWhere, type PurgeApp, purgeRepository } from "./purge-repository.ts";
+import type { Tally } from "./tally.ts";
+
+const PAGE = 100;
+
+/** Does nothing to an account that lives or is gone. Throws the reason of `signal`. */
+export async function purgeNamespace(app: PurgeApp, accountId: number, tally: Tally, signal: AbortSignal) {
+  const [account] = await app.db.sql<{ kind: string }>`/* purge.account */
+    select kind from account where id = ${accountId} and deleted_ms is not null`;
+  if (!account) return;
+  for (let isLeft = true; isLeft; ) {
+    const repositories = await app.db.sql<{ id: number }>`/* purge.repositories */
+      select id from repository where namespace_id = ${accountId} order by id limit ${PAGE}`;
+    for (const { id } of repositories) {
+      signal.throwIfAborted();
+      await purgeRepository(app, toNumber(id), tally, signal);
+    }
+    isLeft = repositories.length > 0;
+  }
+  for (let isLeft = true; isLeft; ) {
+    const robots = await app.db.sql<{ id: number }>`/* purge.robots */
+      select id from account where owner_id = ${accountId} order by id limit ${PAGE}`;
+    for (const { id } of robots) {
+      signal.throwIfAborted();
+      await removeAccount(app, toNumber(id));
+    }
+    isLeft = robots.length > 0;
+  }
+  await removeAccount(app, accountId);
+  if (account.kind !== "robot") tally.namespaces++;
+}
+
+/** One without repositories and robots. Its uploads in others' repositories end. */
+async function removeAccount(app: PurgeApp, accountId: number): Promise<void> {
+  while ((await endUploadsWhere(app, app.db.sql`account_id = ${accountId}`)) > 0);
+  await app.db.tx(async (tx) => {
+    await endCredentials(tx, accountId);
+    await endMemberships(tx, accountId);
+    await removeTeams(tx, accountId);
+    await removeOwn(tx, accountId);
+    await tx.sql`/* purge.account_end */ delete from account where id = ${accountId}`;
+  });
+}
+
+async function removeTeams(tx: Tx, accountId: number): Promise<void> {
+  const teams = tx.sql`(select id from team where organization_id = ${accountId})`;
+  await tx.sql`/* purge.default_roles */ delete from default_permission where organization_id = ${accountId}`;
+  await tx.sql`/* purge.team_roles */ delete from repository_permission where team_id in ${teams}`;
+  await tx.sql`/* purge.team_invites */
+    delete from team_invite where inviter_id = ${accountId} or team_id in ${teams}`;
+  await tx.sql`/* purge.team_members */ delete from team_member where team_id in ${teams}`;
+  await tx.sql`/* purge.teams */ delete from team where organization_id = ${accountId}`;
+}
+
+async function removeOwn(tx: Tx, accountId: number): Promise<void> {
+  const own = tx.sql`where namespace_id = ${accountId}`;
+  const applications = tx.sql`(select id from oauth_application where organization_id = ${accountId})`;
+  await tx.sql`/* purge.app_tokens */ delete from oauth_token where application_id in ${applications}`;
+  await tx.sql`/* purge.app_codes */ delete from oauth_code where application_id in ${applications}`;
+  await tx.sql`/* purge.app_requests */ delete from oauth_assignment where application_id in ${applications}`;
+  await tx.sql`/* purge.apps */ delete from oauth_application where organization_id = ${accountId}`;
+  await tx.sql`/* purge.federations */ delete from robot_federation where robot_id = ${accountId}`;
+  await tx.sql`/* purge.notices */
+    delete from user_notification where account_id = ${accountId} or organization_id = ${accountId}`;
+  await tx.sql`/* purge.ns_autoprune */ delete from autoprune_policy ${own}`;
+  await tx.sql`/* purge.ns_immutability */ delete from immutability_policy ${own}`;
+  await tx.sql`/* purge.quota_limits */
+    delete from namespace_quota_limit where quota_id in (select id from namespace_quota ${own})`;
+  await tx.sql`/* purge.quotas */ delete from namespace_quota ${own}`;
+  await tx.sql`/* purge.ns_usage */ delete from namespace_usage ${own}`;
+  await tx.sql`/* purge.ns_blobs */ delete from namespace_blob ${own}`;
+  await tx.sql`/* purge.ns_words */ delete from repository_word ${own}`;
+  await tx.sql`/* purge.approvals */ update service_key set approver_id = null where approver_id = ${accountId}`;
+}

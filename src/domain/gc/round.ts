@@ -1,0 +1,64 @@
+/**
+ * One round of collection: takes what is due, step by step, until nothing is. Each step is a short transaction of its own,
+ * so that a round may be killed anywhere, two may run at once, and pushes wait for milliseconds.
+ */
+
+import type { App } from "../../app.ts";
+import { toBoolean } from "../../db/decode.ts";
+import { errorFields } from "../../observe/logger.ts";
+import { collectBlobs } from "./blobs.ts";
+import { collectLinks } from "./links.ts";
+import { collectManifests } from "./manifests.ts";
+import { endExpiredTags, removeEndedTags } from "./tags.ts";
+import type { Tally } from "./tally.ts";
+
+export type GcApp = Pick<App, "db" | "storage" | "log">;
+
+/** After each step, as long as the step took: whoever pushes meanwhile gets at least every other turn. */
+const REST_MS_MAX = 50;
+
+/** In the order in which one makes work for the next. Each gives whether there may be more of it. */
+const STEPS: Readonly<Record<string, (app: GcApp, tally: Tally) => Promise<boolean>>> = {
+  "end expired tags": async ({ db }) => (await endExpiredTags(db)) > 0,
+  "remove ended tags": ({ db }, tally) => removeEndedTags(db, tally),
+  "collect manifests": async ({ db }, tally) => (await collectManifests(db, tally)) > 0,
+  "let go of blobs": async ({ db }, tally) => (await collectLinks(db, tally)) > 0,
+  "delete blobs": async (app, tally) => (await collectBlobs(app, tally)) > 0,
+};
+
+/** Goes on until nothing is due or `signal` says to stop. A step that fails is logged and keeps no other from its work. */
+export async function collect(app: GcApp, tally: Tally, signal?: AbortSignal): Promise<void> {
+  const failed = new Set<string>();
+  for (let isBusy = true; isBusy; ) {
+    isBusy = false;
+    for (const [name, step] of Object.entries(STEPS)) {
+      for (let hasMore = !failed.has(name); hasMore; ) {
+        if (signal?.aborted) return;
+        const startedMs = performance.now();
+        try {
+          hasMore = await step(app, tally);
+        } catch (error) {
+          app.log.error(`cannot ${name}`, errorFields(error));
+          failed.add(name);
+          break;
+        }
+        isBusy ||= hasMore;
+        if (hasMore) await Bun.sleep(Math.min(performance.now() - startedMs, REST_MS_MAX));
+      }
+    }
+  }
+}
+
+/** True when a round would find something. Costs one look into each of five indexes. */
+export async function isAnythingDue({ db }: Pick<App, "db">): Promise<boolean> {
+  const { nowMs } = db.dialect;
+  const [row] = await db.sql<{ due: unknown }>`/* gc.is_due */
+    select exists (select 1 from blob where lease_until_ms > 0 and lease_until_ms <= ${nowMs})
+        or exists (select 1 from repository_blob where lease_until_ms > 0 and lease_until_ms <= ${nowMs})
+        or exists (select 1 from manifest where lease_until_ms is not null and lease_until_ms <= ${nowMs})
+        or exists (select 1 from gc_repository where due_ms <= ${nowMs})
+        or exists (select 1 from tag where expires_ms is not null and end_ms is null and expires_ms <= ${nowMs})
+        or exists (select 1 from job where queue in ('repositorygc', 'namespacegc') and lane = '' and due_ms <= ${nowMs}
+                     and attempts_left > 0) as due`;
+  return toBoolean(row?.due);
+}

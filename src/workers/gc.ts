@@ -1,0 +1,115 @@
+/**
+ * The loop of garbage collection: a round every GARBAGE_COLLECTION_FREQUENCY, and what was deleted as a whole between
+ * rounds. It runs in a Bun worker of `berth serve` while there is something to collect, and in `berth worker`.
+ */
+
+import { setTimeout as delay } from "node:timers/promises";
+import type { App } from "../app.ts";
+import { type PurgeQueue, purgeDeleted } from "../domain/gc/jobs.ts";
+import { collect, isAnythingDue } from "../domain/gc/round.ts";
+import { Tally } from "../domain/gc/tally.ts";
+import { errorFields } from "../observe/logger.ts";
+import type { WorkerEvent } from "./messages.ts";
+import type { SpawnOptions } from "./spawn.ts";
+import { spawnWorker } from "./spawn.ts";
+
+type GcApp = Pick<App, "config" | "db" | "storage" | "log">;
+
+/** Rounds that find nothing, one after the other, before a worker of `berth serve` gives its memory back. */
+const IDLE_ROUNDS = 10;
+
+/** What the config turns on. */
+function queuesOf({ config }: Pick<App, "config">): PurgeQueue[] {
+  return [
+    ...(config.FEATURE_REPOSITORY_GARBAGE_COLLECTION ? (["repositorygc"] as const) : []),
+    ...(config.FEATURE_NAMESPACE_GARBAGE_COLLECTION ? (["namespacegc"] as const) : []),
+  ];
+}
+
+/** True where this config leaves anything to collect. */
+export function collectsAnything(app: Pick<App, "config">): boolean {
+  return app.config.FEATURE_GARBAGE_COLLECTION || queuesOf(app).length > 0;
+}
+
+export function startGc(app: GcApp, report: (event: WorkerEvent) => void): { stop(): Promise<void> } {
+  const stopped = new AbortController();
+  const { signal } = stopped;
+  const everyMs = app.config.GARBAGE_COLLECTION_FREQUENCY * 1000;
+
+  async function round(): Promise<void> {
+    const tally = new Tally();
+    try {
+      await purgeDeleted(app, queuesOf(app), tally, signal);
+      if (app.config.FEATURE_GARBAGE_COLLECTION) await collect(app, tally, signal);
+    } catch (error) {
+      if (!signal.aborted) app.log.error("a round of garbage collection ended early", errorFields(error));
+    }
+    const { rowsByTable, blobs, bytes, repositories, namespaces } = tally;
+    report({ of: "gc", tally: { rowsByTable, blobs, bytes, repositories, namespaces }, isIdle: tally.isEmpty });
+    if (tally.isEmpty) return;
+    app.log.info("collected what nobody uses", {
+      blobs,
+      bytes,
+      repositories,
+      namespaces,
+      rows: Object.fromEntries(rowsByTable),
+    });
+  }
+
+  async function loop(): Promise<void> {
+    while (!signal.aborted) {
+      await round();
+      // Never exactly the same, so that instances do not look in step.
+      await delay(everyMs * (0.75 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
+    }
+  }
+
+  const looping = loop();
+  return {
+    async stop() {
+      stopped.abort(new Error("the worker stops"));
+      await looping;
+    },
+  };
+}
+
+/**
+ * Has a worker as long as there is something to collect: a registry where nothing happens keeps the memory of one, and looks
+ * with one query every GARBAGE_COLLECTION_FREQUENCY.
+ */
+export function collectWhenDue(app: GcApp, options: Omit<SpawnOptions, "work">): () => Promise<void> {
+  const everyMs = app.config.GARBAGE_COLLECTION_FREQUENCY * 1000;
+  let stopWorker: (() => Promise<void>) | undefined;
+  let ending: Promise<void> | undefined;
+  let idleRounds = 0;
+
+  function heard(event: WorkerEvent): void {
+    options.onEvent(event);
+    idleRounds = event.of === "gc" && event.isIdle ? idleRounds + 1 : 0;
+    if (idleRounds < IDLE_ROUNDS || !stopWorker) return;
+    const stop = stopWorker;
+    stopWorker = undefined;
+    ending = stop().finally(() => {
+      ending = undefined;
+    });
+  }
+
+  async function look(): Promise<void> {
+    if (stopWorker || ending) return;
+    try {
+      if (!(await isAnythingDue(app)) || isOver) return;
+      idleRounds = 0;
+      stopWorker = spawnWorker(app, { ...options, work: "gc", onEvent: heard });
+    } catch (error) {
+      app.log.warn("cannot ask whether there is anything to collect", errorFields(error));
+    }
+  }
+
+  let isOver = false;
+  const timer = setInterval(() => void look(), everyMs);
+  return async () => {
+    isOver = true;
+    clearInterval(timer);
+    await Promise.all([stopWorker?.(), ending]);
+  };
+}

@@ -1,0 +1,263 @@
+/** What is collected, when, and what never is: pushes and deletions over the wire, the store's files counted. */
+
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { randomBytes } from "node:crypto";
+import { mediaTypes, type PushedImage, type RegistryClient } from "../support/registry-client.ts";
+import { dayMs, type GcWorld, startGcWorld, windowMs } from "./world.ts";
+
+setDefaultTimeout(60_000);
+
+const hourMs = 3600 * 1000;
+const minuteMs = 60_000;
+
+let world: GcWorld;
+let client: RegistryClient;
+beforeAll(async () => {
+  world = await startGcWorld();
+  client = world.api.admin;
+}, 120_000);
+afterAll(() => world?.stop());
+
+const blobsOf = (...images: PushedImage[]) =>
+  [...new Set(images.flatMap(({ config, layers }) => [config, ...layers].map(({ digest }) => digest)))].sort();
+
+/** Deleted as a client does it: by tag, which the registry takes for a delete of the tag alone. */
+async function deleteManifest(repository: string, reference: string): Promise<void> {
+  const response = await client.request(`/v2/${repository}/manifests/${reference}`, {
+    method: "DELETE",
+    scope: `repository:${repository}:delete`,
+  });
+  expect(response.status).toBe(202);
+}
+
+/** Everything goes, so that the next test counts from nothing. */
+async function clear(): Promise<void> {
+  const { db } = world.api.app;
+  const tags = await db.sql<{ name: string; path: string }>`/* test.alive */
+    select t.name, r.path from tag t join repository r on r.id = t.repository_id
+    where t.end_ms is null and r.deleted_ms is null`;
+  for (const { name, path } of tags) await deleteManifest(path, name);
+  await world.pass(windowMs + dayMs);
+  await world.collect();
+  expect([await world.known(), await world.stored()]).toEqual([[], []]);
+}
+
+describe("a tag that was deleted", () => {
+  test("keeps its image for the window, to the byte, and then nothing of it is left", async () => {
+    const [kept, gone] = [await client.pushImage("admin/a", "kept"), await client.pushImage("admin/a", "gone")];
+    await deleteManifest("admin/a", "gone");
+    await world.pass(windowMs - minuteMs);
+    expect((await world.collect()).blobs).toBe(0);
+    expect(await world.stored()).toEqual(blobsOf(kept, gone));
+    const su = await world.api.as("admin");
+    const restored = await su.post("/repository/admin/a/tag/gone/restore", { manifest_digest: gone.descriptor.digest });
+    expect(restored.status).toBe(200);
+    await deleteManifest("admin/a", "gone");
+    await world.pass(windowMs - minuteMs);
+    await world.collect();
+    expect(await world.stored()).toEqual(blobsOf(kept, gone));
+
+    await world.pass(2 * minuteMs);
+    const tally = await world.collect();
+    expect(tally.blobs).toBe(2);
+    expect(await world.stored()).toEqual(blobsOf(kept));
+    expect(await world.known()).toEqual(blobsOf(kept));
+    expect((await client.pullManifest("admin/a", gone.descriptor.digest)).status).toBe(404);
+    for (const digest of blobsOf(gone)) expect((await client.pullBlob("admin/a", digest)).status).toBe(404);
+    expect((await client.pullManifest("admin/a", "kept")).status).toBe(200);
+    for (const digest of blobsOf(kept)) expect((await client.pullBlob("admin/a", digest)).status).toBe(200);
+    expect((await world.collect()).isEmpty).toBe(true);
+    await clear();
+  });
+
+  test("moved to another image lets go of the first", async () => {
+    const first = await client.pushImage("admin/a", "latest");
+    const second = await client.pushImage("admin/a", "latest");
+    await world.pass(windowMs + hourMs + minuteMs);
+    await world.collect();
+    expect(await world.stored()).toEqual(blobsOf(second));
+    expect(blobsOf(first)).not.toEqual(blobsOf(second));
+    await clear();
+  });
+
+  test("shares layers with others, which stay", async () => {
+    const layer = randomBytes(3000);
+    const images: PushedImage[] = [];
+    for (const repository of ["admin/a", "admin/b"]) {
+      await client.pushBlob(repository, layer);
+      images.push(await client.pushImage(repository, "v1"));
+      const shared = { ...JSON.parse(new TextDecoder().decode(images.at(-1)?.manifest)) };
+      shared.layers.push({ mediaType: mediaTypes.layer, size: layer.length, digest: digestOf(layer) });
+      const pushed = await client.pushManifest(repository, "v1", new TextEncoder().encode(JSON.stringify(shared)));
+      expect(pushed.status).toBe(201);
+    }
+    await deleteManifest("admin/a", "v1");
+    await world.pass(windowMs + hourMs + minuteMs);
+    await world.collect();
+    expect(await world.stored()).toContain(digestOf(layer));
+    expect((await client.pullBlob("admin/a", digestOf(layer))).status).toBe(404);
+    expect((await client.pullBlob("admin/b", digestOf(layer))).status).toBe(200);
+    await clear();
+  });
+});
+
+describe("without a tag", () => {
+  test("a manifest pushed by digest stays for its lease", async () => {
+    const image = await client.pushImage("admin/a", "v1");
+    const other = new TextEncoder().encode(
+      JSON.stringify({ ...JSON.parse(new TextDecoder().decode(image.manifest)), annotations: { n: "1" } }),
+    );
+    expect((await client.pushManifest("admin/a", digestOf(other), other)).status).toBe(201);
+    await world.pass(hourMs - minuteMs);
+    await world.collect();
+    expect((await client.pullManifest("admin/a", digestOf(other))).status).toBe(200);
+    await world.pass(2 * minuteMs);
+    await world.collect();
+    expect((await client.pullManifest("admin/a", digestOf(other))).status).toBe(404);
+    expect((await client.pullManifest("admin/a", "v1")).status).toBe(200);
+    expect(await world.stored()).toEqual(blobsOf(image));
+    await clear();
+  });
+
+  test("an index keeps its images, a subject its referrers, and both go with them", async () => {
+    const children = [await client.pushImage("admin/a", "amd64"), await client.pushImage("admin/a", "arm64")];
+    const index = bytesOf({
+      schemaVersion: 2,
+      mediaType: mediaTypes.index,
+      manifests: children.map(({ descriptor }) => descriptor),
+    });
+    expect((await client.pushManifest("admin/a", "multi", index, mediaTypes.index)).status).toBe(201);
+    const signature = randomBytes(200);
+    await client.pushBlob("admin/a", signature);
+    const referrer = bytesOf({
+      schemaVersion: 2,
+      mediaType: mediaTypes.manifest,
+      artifactType: "application/vnd.example.signature",
+      config: children[0]?.config,
+      layers: [{ mediaType: "application/octet-stream", size: signature.length, digest: digestOf(signature) }],
+      subject: { mediaType: mediaTypes.index, size: index.length, digest: digestOf(index) },
+    });
+    expect((await client.pushManifest("admin/a", digestOf(referrer), referrer)).status).toBe(201);
+    for (const tag of ["amd64", "arm64"]) await deleteManifest("admin/a", tag);
+    await world.pass(windowMs + dayMs);
+    await world.collect();
+    expect(await world.stored()).toEqual([...blobsOf(...children), digestOf(signature)].sort());
+    for (const digest of [digestOf(index), digestOf(referrer), ...children.map((child) => child.descriptor.digest)]) {
+      expect((await client.pullManifest("admin/a", digest)).status).toBe(200);
+    }
+    await deleteManifest("admin/a", "multi");
+    await world.pass(windowMs + dayMs);
+    await world.collect();
+    expect([await world.stored(), await world.count("manifest"), await world.count("manifest_child")]).toEqual([
+      [],
+      0,
+      0,
+    ]);
+    await clear();
+  });
+
+  test("a manifest deleted by digest can be restored for the window", async () => {
+    const image = await client.pushImage("admin/a", "v1");
+    await deleteManifest("admin/a", image.descriptor.digest);
+    await world.pass(windowMs - minuteMs);
+    await world.collect();
+    const su = await world.api.as("admin");
+    const { digest } = image.descriptor;
+    expect((await su.post("/repository/admin/a/tag/v1/restore", { manifest_digest: digest })).status).toBe(200);
+    expect((await client.pullManifest("admin/a", "v1")).status).toBe(200);
+    for (const blob of blobsOf(image)) expect((await client.pullBlob("admin/a", blob)).status).toBe(200);
+    await clear();
+  });
+
+  test("a blob that no manifest names stays for its lease, and one that is deleted goes at once", async () => {
+    const [lone, deleted] = [randomBytes(100), randomBytes(100)];
+    for (const content of [lone, deleted]) await client.pushBlob("admin/a", content);
+    await world.pass(2 * minuteMs);
+    const response = await client.request(`/v2/admin/a/blobs/${digestOf(deleted)}`, {
+      method: "DELETE",
+      scope: "repository:admin/a:delete",
+    });
+    expect(response.status).toBe(202);
+    await world.collect();
+    expect(await world.stored()).toEqual([digestOf(lone)]);
+    await world.pass(hourMs);
+    await world.collect();
+    expect(await world.stored()).toEqual([]);
+  });
+});
+
+describe("as a whole", () => {
+  test("a repository that is deleted goes, with uploads under way, and what it shares stays", async () => {
+    const image = await client.pushImage("admin/whole", "v1", { layers: 3 });
+    const layer = image.layers[0]?.digest ?? "";
+    const mounted = await client.request(`/v2/admin/other/blobs/uploads/?mount=${layer}&from=admin/whole`, {
+      method: "POST",
+      scope: "repository:admin/other:pull,push repository:admin/whole:pull",
+    });
+    expect(mounted.status).toBe(201);
+    const upload = await client.request("/v2/admin/whole/blobs/uploads/", {
+      method: "POST",
+      scope: "repository:admin/whole:pull,push",
+    });
+    const patched = await client.request(upload.headers.get("location") ?? "", {
+      method: "PATCH",
+      body: randomBytes(1000),
+      scope: "repository:admin/whole:pull,push",
+    });
+    expect(patched.status).toBe(202);
+    const su = await world.api.as("admin");
+    expect((await su.delete("/repository/admin/whole")).status).toBe(204);
+    await world.pass(2 * minuteMs);
+    const tally = await world.collect();
+    expect([tally.repositories, world.api.uploads()]).toEqual([1, []]);
+    expect(await world.stored()).toEqual([layer]);
+    expect((await client.pullBlob("admin/other", layer)).status).toBe(200);
+    await world.pass(hourMs);
+    await world.collect();
+    expect(await world.stored()).toEqual([]);
+  });
+
+  test("an organization goes with its repositories, teams, robots and policies, and leaves no row", async () => {
+    const su = await world.api.as("admin");
+    const before = await counts();
+    expect((await su.post("/organization/", { name: "gone", email: "gone@example.com" })).status).toBe(201);
+    expect((await su.put("/organization/gone/robots/ci", {})).status).toBe(201);
+    expect((await su.put("/organization/gone/team/devs", { role: "member" })).status).toBe(200);
+    await client.pushImage("gone/one", "v1");
+    await client.pushImage("gone/two", "v1");
+    expect((await su.delete("/organization/gone")).status).toBe(204);
+    await world.pass(2 * minuteMs);
+    const tally = await world.collect();
+    expect([tally.namespaces, tally.repositories]).toEqual([1, 2]);
+    expect(await world.stored()).toEqual([]);
+    expect(await counts()).toEqual(before);
+  });
+});
+
+/** Rows of every table that could keep something of a repository or a namespace. */
+async function counts(): Promise<Record<string, number>> {
+  const tables = [
+    "account",
+    "repository",
+    "team",
+    "tag",
+    "manifest",
+    "blob",
+    "repository_blob",
+    "manifest_blob",
+    "label",
+    "repository_permission",
+    "blob_placement",
+    "gc_repository",
+    "repository_word",
+  ];
+  return Object.fromEntries(await Promise.all(tables.map(async (table) => [table, await world.count(table)])));
+}
+
+function bytesOf(value: unknown): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(value));
+}
+
+function digestOf(bytes: Uint8Array): string {
+  return `sha256:${new Bun.CryptoHasher("sha256").update(bytes).digest("hex")}`;
+}
