@@ -234,6 +234,49 @@ describe("as a whole", () => {
   });
 });
 
+describe("by itself", () => {
+  test("a server collects, tells its metrics, and gives back the disk", async () => {
+    const own = await startGcWorld({
+      FEATURE_GARBAGE_COLLECTION: true,
+      FEATURE_REPOSITORY_GARBAGE_COLLECTION: true,
+      GARBAGE_COLLECTION_FREQUENCY: 1,
+      PUSH_TEMP_TAG_EXPIRATION_SEC: 1,
+      DEFAULT_TAG_EXPIRATION: "0s",
+      TAG_EXPIRATION_OPTIONS: ["0s", "2w"],
+    });
+    try {
+      const { admin, app } = own.api;
+      const kept = await admin.pushImage("admin/a", "kept");
+      await admin.pushImage("admin/a", "gone");
+      await admin.pushImage("admin/b", "v1");
+      const gone = await admin.request("/v2/admin/a/manifests/gone", {
+        method: "DELETE",
+        scope: "repository:admin/a:delete",
+      });
+      expect(gone.status).toBe(202);
+      expect((await (await own.api.as("admin")).delete("/repository/admin/b")).status).toBe(204);
+      // A blob is left alone for its first minute.
+      await app.db.sql`/* test.later */ update blob set lease_until_ms = 1`;
+      const deadline = performance.now() + 45_000;
+      while ((await own.stored()).length > 2 && performance.now() < deadline) await Bun.sleep(100);
+      expect(await own.stored()).toEqual(blobsOf(kept));
+      const figure = async (name: string) =>
+        Number(
+          new RegExp(`^${name}\\{.*\\} (\\d+)$`, "m").exec(
+            await (await fetch(own.api.berth.metricsUrl ?? "")).text(),
+          )?.[1],
+        );
+      while ((await figure("quay_gc_storage_blobs_deleted_total")) < 4 && performance.now() < deadline)
+        await Bun.sleep(100);
+      expect(await figure("quay_gc_storage_blobs_deleted_total")).toBe(4);
+      expect(await figure("quay_gc_repos_purged_total")).toBe(1);
+      expect(await figure("quay_gc_iterations_total")).toBeGreaterThan(0);
+    } finally {
+      await own.stop();
+    }
+  });
+});
+
 /** Rows of every table that could keep something of a repository or a namespace. */
 async function counts(): Promise<Record<string, number>> {
   const tables = [
