@@ -3,6 +3,7 @@
  * in listings, which a store keeps short, because a finished upload leaves neither.
  */
 
+import { inLanes } from "../../lib/lanes.ts";
 import { removeObject, type S3Client } from "./client.ts";
 import { abortMultipart } from "./multipart.ts";
 import { childrenOf, textOf } from "./xml.ts";
@@ -29,15 +30,6 @@ export async function cleanStale(options: CleanOptions, beforeMs: number, limit:
     if (removed >= limit) break;
   }
   return removed;
-}
-
-/** Runs `work` over all items, a few at a time. Throws the first failure. */
-export async function inLanes<T>(items: readonly T[], lanes: number, work: (item: T) => Promise<void>): Promise<void> {
-  const waiting = items.values();
-  const lane = async () => {
-    for (const item of waiting) await work(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(lanes, items.length) }, lane));
 }
 
 type Remove = () => Promise<void>;

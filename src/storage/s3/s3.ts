@@ -6,6 +6,7 @@
 
 import { RegistryError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
+import { inLanes } from "../../lib/lanes.ts";
 import { Lru } from "../../lib/lru.ts";
 import type { Logger } from "../../observe/logger.ts";
 import type { ClientUrlRequest, ObjectSource, StorageDriver, UploadWriter } from "../driver.ts";
@@ -13,7 +14,7 @@ import { requireObjectKey, requireUploadKey } from "../paths.ts";
 import type { PartBuffer, PartPool } from "../remote/part-pool.ts";
 import { type ByteSpan, resumingStream } from "../remote/read-stream.ts";
 import { discard } from "../remote/request.ts";
-import { cleanStale, inLanes } from "./clean.ts";
+import { cleanStale } from "./clean.ts";
 import { headObject, isMissing, removeObject, type S3Client } from "./client.ts";
 import { type AssembleOptions, assemble, type StoredPiece } from "./commit.ts";
 import { abortMultipart, completeMultipart, type ObjectHeaders, PART_BYTES_MIN } from "./multipart.ts";
