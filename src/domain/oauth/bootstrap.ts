@@ -5,17 +5,20 @@
  */
 
 import { readFileSync } from "node:fs";
-import type { Tx } from "../../db/db.ts";
+import type { App } from "../../app.ts";
+import type { Db, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import { RegistryError } from "../../errors.ts";
 import { writePrivateFile } from "../../lib/private-file.ts";
+import { isSameSecret } from "../../lib/same-secret.ts";
 import { errorFields } from "../../observe/logger.ts";
 import { ANONYMOUS, type Caller, OAUTH_SCOPES, type OauthScope } from "../access/actor.ts";
 import { logAction, type RequestOrigin } from "../audit/audit.ts";
 import { type Account, findAccount } from "../user/account.ts";
-import { type BearerApp, findOauthCaller } from "./bearer.ts";
+import type { BearerApp } from "./bearer.ts";
 import { parseRequestedScopes } from "./scopes.ts";
 import { deleteToken, insertToken, tokenMetadata } from "./token.ts";
+import { hashToken, splitToken } from "./token-text.ts";
 
 /** No generated client_id has this character, so nobody else's application is taken for this one. */
 const CLIENT_ID = "$bootstrap";
@@ -36,10 +39,20 @@ export async function ensureBootstrapToken(app: BearerApp): Promise<void> {
   const path = config.BOOTSTRAP_TOKEN_PATH;
   if (!config.FEATURE_PROGRAMMATIC_BOOTSTRAP || path === null) return;
   try {
-    if (await isLiving(app, path)) return;
+    if (await isLiving(app, app.db, path)) return;
     const owner = await findOwner(app);
-    const made = await app.db.tx((tx) => insertFor(app, tx, owner, ANONYMOUS, { ip: undefined, userAgent: undefined }));
-    writePrivateFile(path, made.token);
+    const made = await app.db.tx(async (tx) => {
+      // Instances that start together and share the file take turns: the second finds what the first one made.
+      await tx.sql`/* bootstrap.lock */
+        insert into setting (key, value) values ('bootstrap_token', 'made')
+        on conflict (key) do update set value = excluded.value`;
+      if (await isLiving(app, tx, path)) return undefined;
+      const token = await insertFor(app, tx, owner, ANONYMOUS, { ip: undefined, userAgent: undefined });
+      // Before others take their turn. Should this not be committed, it is no token, and the next start makes another.
+      writePrivateFile(path, token.token);
+      return token;
+    });
+    if (!made) return;
     // The first line of the log is where we listen, and that comes after this.
     app.log.debug("wrote a bootstrap token", { path, owner: owner.username, expiresInSeconds: made.lifeSeconds });
   } catch (error) {
@@ -73,20 +86,20 @@ export async function renewBootstrapToken(
   return made;
 }
 
-async function isLiving(app: BearerApp, path: string): Promise<boolean> {
+/** True when the file holds a bootstrap token that has not expired. */
+async function isLiving(app: Pick<App, "clock">, db: Db, path: string): Promise<boolean> {
   let text: string;
   try {
     text = readFileSync(path, "utf8").trim();
   } catch {
     return false;
   }
-  try {
-    const { credential } = await findOauthCaller(app, text);
-    return credential?.kind === "oauth" && credential.clientId === CLIENT_ID;
-  } catch (error) {
-    if (error instanceof RegistryError && error.code !== "unavailable") return false;
-    throw error;
-  }
+  const parts = splitToken(text);
+  if (!parts) return false;
+  const [row] = await db.sql<{ token_hash: string; expires_ms: number }>`/* bootstrap.living */
+    select t.token_hash, t.expires_ms from oauth_token t join oauth_application a on a.id = t.application_id
+    where t.token_name = ${parts.name} and a.client_id = ${CLIENT_ID}`;
+  return !!row && isSameSecret(row.token_hash, hashToken(parts.secret)) && toNumber(row.expires_ms) > app.clock.nowMs();
 }
 
 async function findOwner(app: BearerApp): Promise<Account> {
