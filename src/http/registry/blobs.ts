@@ -46,11 +46,20 @@ async function getBlobRoute({ app, request, route, repository }: Context): Promi
     return new Response(null, { status: 307, headers: { Location: url, "Docker-Content-Digest": digest } });
   }
   const source = await getBlobSource(app, blob);
-  return new Response(await bodyOf(source, range), { status, headers });
+  return new Response(await bodyOf(source, range, sizeBytes), { status, headers });
 }
 
-async function bodyOf(source: ObjectSource, range: ByteRange | undefined) {
-  if (source.kind === "stream") return source.open(range);
+/**
+ * Bun sends a stream in chunks, without the Content-Length that is given for it. What is small is read first and has one, as
+ * the draft of the distribution spec wants it; what is longer than this, per request, is not kept in memory.
+ */
+const READ_FIRST_BYTES_MAX = 256 * 1024;
+
+async function bodyOf(source: ObjectSource, range: ByteRange | undefined, sizeBytes: number) {
+  if (source.kind === "stream") {
+    const stream = await source.open(range);
+    return sizeBytes <= READ_FIRST_BYTES_MAX ? new Response(stream).bytes() : stream;
+  }
   const file = Bun.file(source.path);
   return range ? file.slice(range.start, range.end + 1) : file;
 }
