@@ -57,7 +57,9 @@ await describeGoClient("conformance", (program) => {
         const dir = join(resultsDir, `conformance-${version}-${database}`);
         rmSync(dir, { recursive: true, force: true });
         mkdirSync(dir, { recursive: true });
-        const failure = await runSuite(program, berth.host, version, dir);
+        // A blob in a bucket is fetched from there: the draft's header is on our answer, which says where, and not on the last.
+        const more: Record<string, string> = berth.store.isLocal ? {} : { OCI_API_BLOBS_DIGEST_HEADER: "false" };
+        const failure = await runSuite(program, berth.host, version, dir, more);
         const report = reportSchema.parse(Bun.YAML.parse(readFileSync(join(dir, "results.yaml"), "utf8")));
         expect(report.config).toMatchObject({ version, data: { sparse: true } });
 
@@ -77,7 +79,13 @@ await describeGoClient("conformance", (program) => {
 });
 
 /** Runs it; gives its complaint when it did not end with 0, so that the report, which says more, is judged first. */
-async function runSuite(program: string, host: string, version: string, dir: string): Promise<string | undefined> {
+async function runSuite(
+  program: string,
+  host: string,
+  version: string,
+  dir: string,
+  more: Record<string, string>,
+): Promise<string | undefined> {
   const settings = {
     OCI_REGISTRY: host,
     OCI_TLS: "disabled",
@@ -88,6 +96,7 @@ async function runSuite(program: string, host: string, version: string, dir: str
     OCI_VERSION: version,
     OCI_DATA_SPARSE: "true",
     OCI_RESULTS_DIR: dir,
+    ...more,
   };
   return runProcess({ command: program, cwd: dir, env: settings, timeoutMs: runTimeoutMs }).then(
     () => undefined,
