@@ -16,6 +16,8 @@ export type S3Kind = "versitygw" | "ceph";
 export interface S3Options {
   /** Of the server's own certificate, in PEM: it then speaks TLS. */
   readonly tls?: { readonly certFile: string; readonly keyFile: string };
+  /** Lets versitygw find a bucket's name before this host name too. */
+  readonly virtualDomain?: string;
   /** Where versitygw keeps its buckets, instead of a folder that goes with it. */
   readonly dataDir?: string;
   readonly port?: number;
@@ -96,11 +98,12 @@ async function startVersitygw(options: S3Options): Promise<S3Server> {
   const port = options.port ?? (await freePort());
   const keys = { accessKey: "AKVERSITY", secretKey: "versity-secret-of-tests" };
   const tls = options.tls ? ["--cert", options.tls.certFile, "--key", options.tls.keyFile] : [];
+  const byName = options.virtualDomain === undefined ? [] : ["--virtual-domain", options.virtualDomain];
   const child = startProcess({
     command: found.path,
     args: [
       ...["--port", `127.0.0.1:${port}`, "--access", keys.accessKey, "--secret", keys.secretKey],
-      ...["--region", region, "--quiet", "--keep-alive", ...tls, "posix", dataDir],
+      ...["--region", region, "--quiet", "--keep-alive", ...tls, ...byName, "posix", dataDir],
     ],
     name: "versitygw",
   });
