@@ -55,7 +55,7 @@ export async function assemble(
     more.length === 0 && (!copiesRanges || first.sizeBytes <= Math.min(WHOLE_COPY_BYTES_MAX, copyBytesMax));
   if (!isWhole && !copiesRanges) return false;
   try {
-    if (isWhole) await copyObject(client, first.key, key, headers);
+    if (isWhole) await copyObject(client, first, key, headers);
     else await copyRanges(options, pieces, key);
     return true;
   } catch (error) {

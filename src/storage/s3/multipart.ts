@@ -14,8 +14,10 @@ import { escapeXml, textOf } from "./xml.ts";
 export const PARTS_MAX = 10_000;
 /** Every part but the last has this size at least, by the S3 API. */
 export const PART_BYTES_MIN = 5 * 1024 * 1024;
-/** A server puts the parts together, or copies one, before it answers. */
-const WORK_ANSWER_MS = 300_000;
+/** A server puts the parts together, or copies one, before it answers: it has so long more, by its slowest pace, up to a bound. */
+const ANSWER_MS = 30_000;
+const WORK_BYTES_PER_MS = 2_000;
+const WORK_ANSWER_MAX_MS = 300_000;
 /** Somebody waits for the error that made us give up. */
 const ABORT_ANSWER_MS = 10_000;
 
@@ -78,7 +80,7 @@ export async function copyPart(
       "x-amz-copy-source-range": `bytes=${source.range.start}-${source.range.end}`,
     },
     signal,
-    answerMs: WORK_ANSWER_MS,
+    answerMs: workAnswerMs(source.range.end - source.range.start),
   });
   const etag = textOf(answer, "ETag");
   if (!etag) throw new PassingFailure(`${client.name} copied a part and gave no ETag`);
@@ -86,9 +88,18 @@ export async function copyPart(
 }
 
 /** Copies a whole object of at most 5 GB. */
-export async function copyObject(client: S3Client, from: string, key: string, headers: ObjectHeaders): Promise<void> {
-  const copied = { "x-amz-copy-source": copySource(client, from), "x-amz-metadata-directive": "REPLACE", ...headers };
-  await client.callXml({ method: "PUT", key, headers: copied, answerMs: WORK_ANSWER_MS });
+export async function copyObject(
+  client: S3Client,
+  from: { readonly key: string; readonly sizeBytes: number },
+  key: string,
+  headers: ObjectHeaders,
+): Promise<void> {
+  const copied = {
+    "x-amz-copy-source": copySource(client, from.key),
+    "x-amz-metadata-directive": "REPLACE",
+    ...headers,
+  };
+  await client.callXml({ method: "PUT", key, headers: copied, answerMs: workAnswerMs(from.sizeBytes) });
 }
 
 /**
@@ -113,7 +124,7 @@ export async function completeMultipart(
         query: { uploadId: id },
         headers: { "content-type": "application/xml" },
         body,
-        answerMs: WORK_ANSWER_MS,
+        answerMs: workAnswerMs(sizeBytes),
       });
     } catch (error) {
       const mayBeDone = tries > 1 && isMissing(error, "NoSuchUpload");
@@ -135,4 +146,9 @@ export async function abortMultipart(client: S3Client, { key, id }: Multipart): 
 
 function copySource(client: S3Client, key: string): string {
   return `/${client.bucket}/${encodeKey(key)}`;
+}
+
+/** How long the store may take to answer when it first has to move so many bytes. */
+export function workAnswerMs(sizeBytes: number): number {
+  return Math.min(WORK_ANSWER_MAX_MS, ANSWER_MS + Math.ceil(sizeBytes / WORK_BYTES_PER_MS));
 }
