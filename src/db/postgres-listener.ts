@@ -17,6 +17,12 @@ const payloadsMax = 8;
 const heartbeatMs = 2_000;
 const answerWithinMs = 2_000;
 const reconnectMs = 500;
+/**
+ * A process that stood still for this long (paused, starved, stopped by a debugger) may hear of a change only after it has
+ * answered a request from memory. It looks at the time so often.
+ */
+const stalledMs = 900;
+const aliveEveryMs = 200;
 /** A commit whose answer was lost may come this much later still: until then our own word of it is news. */
 const doubtMs = 60_000;
 
@@ -29,8 +35,13 @@ interface Payload {
 type MakeClient = (onClose: () => void, onNotify: (channel: string, payload: string) => void) => Client;
 
 export class PostgresListener {
-  /** True while notifications are sure to arrive. */
-  hears = false;
+  /** The connection is up. */
+  #listens = false;
+  /** By `performance.now()`: when this process was last seen running. */
+  #aliveMs = performance.now();
+  /** It stood still, and what came meanwhile has not been read yet. */
+  #isBehind = false;
+  #pulse: Timer | undefined;
   readonly #origin = randomUUID();
   readonly #makeClient: MakeClient;
   readonly #onDeaf: () => void;
@@ -55,8 +66,16 @@ export class PostgresListener {
     this.#log = log;
   }
 
+  /** True while notifications are sure to arrive, and those of the last second to have been read. */
+  get hears(): boolean {
+    return this.#listens && !this.#isBehind && performance.now() - this.#aliveMs < stalledMs;
+  }
+
   /** Starts to listen; resolves after the first try, which may have failed. From then on it keeps itself up. */
   async start(): Promise<void> {
+    this.#aliveMs = performance.now();
+    this.#pulse = setInterval(() => this.#live(), aliveEveryMs);
+    this.#pulse.unref();
     await this.#connect();
   }
 
@@ -98,8 +117,9 @@ export class PostgresListener {
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.hears = false;
+    this.#listens = false;
     clearTimeout(this.#timer);
+    clearInterval(this.#pulse);
     await this.#client?.end({ timeout: 1 });
   }
 
@@ -115,7 +135,7 @@ export class PostgresListener {
     try {
       await within(answerWithinMs * 5, client.unsafe(`listen ${channel}`));
       if (this.#closed || this.#client !== client) return;
-      this.hears = true;
+      this.#listens = true;
       this.heardMs = performance.now();
       if (this.#warned) this.#log.info("Changes of other instances are heard again.");
       this.#warned = false;
@@ -127,6 +147,17 @@ export class PostgresListener {
     }
   }
 
+  #live(): void {
+    const nowMs = performance.now();
+    const stoodStill = nowMs - this.#aliveMs >= stalledMs;
+    this.#aliveMs = nowMs;
+    if (!stoodStill || !this.#listens || this.#isBehind) return;
+    this.#isBehind = true;
+    void this.catchUp().finally(() => {
+      this.#isBehind = false;
+    });
+  }
+
   async #beat(client: Client): Promise<void> {
     await this.#ask();
     if (this.#client === client) this.#schedule(() => this.#beat(client), heartbeatMs);
@@ -135,7 +166,7 @@ export class PostgresListener {
   /** A sign of life; without one the connection is given up. */
   async #ask(): Promise<void> {
     const client = this.#client;
-    if (!client || !this.hears) return;
+    if (!client || !this.#listens) return;
     try {
       await within(answerWithinMs, runOn(client, "/* changes.heartbeat */ select 1", []));
       this.heardMs = performance.now();
@@ -147,8 +178,8 @@ export class PostgresListener {
   #lost(reason: string): void {
     const client = this.#client;
     this.#client = undefined;
-    if (this.hears) this.deafMs = performance.now();
-    this.hears = false;
+    if (this.#listens) this.deafMs = performance.now();
+    this.#listens = false;
     void client?.end({ timeout: 0 }).catch(() => undefined);
     if (this.#closed) return;
     if (!this.#warned)

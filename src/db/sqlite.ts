@@ -118,6 +118,8 @@ class SqliteDatabase implements Database {
   readonly #changeLog: SqliteChangeLog;
   readonly #walSync: WalSync;
   readonly #pollTimer: Timer;
+  readonly #stalledMs: number;
+  #lookedMs = performance.now();
   /** The transaction that the running code is in, to refuse what would wait for itself. */
   readonly #current = new AsyncLocalStorage<SqliteTx>();
   #closing: Promise<void> | undefined;
@@ -132,12 +134,17 @@ class SqliteDatabase implements Database {
     this.#listeners = new ChangeListeners(this.#log);
     this.#changeLog = new SqliteChangeLog(writer, reader, this.#listeners, this.#log);
     this.#walSync = new WalSync(options.path);
-    this.#pollTimer = setInterval(() => this.#changeLog.check(), options.pollMs ?? 200);
+    const pollMs = options.pollMs ?? 200;
+    this.#stalledMs = 4 * pollMs + 100;
+    this.#pollTimer = setInterval(() => this.checkChanges(), pollMs);
     this.#pollTimer.unref();
   }
 
   get hearsChanges(): boolean {
-    return this.#changeLog.hears;
+    if (performance.now() - this.#lookedMs < this.#stalledMs) return this.#changeLog.hears;
+    // This process stood still: what is asked for now has waited as long as what changed.
+    this.checkChanges();
+    return false;
   }
 
   /** A file is never out of reach: it is read, or it fails. */
@@ -150,6 +157,7 @@ class SqliteDatabase implements Database {
   }
 
   checkChanges(): void {
+    this.#lookedMs = performance.now();
     if (!this.#closed) this.#changeLog.check();
   }
 

@@ -10,7 +10,7 @@ import { type Issuer, startIssuer } from "../support/oidc-issuer.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { pullScope } from "../support/registry-client.ts";
 import { at, type Cluster, patienceMs, startCluster, until } from "./instances.ts";
-import { type Trial, trials } from "./revocations.ts";
+import { accepted, type Trial, trials } from "./revocations.ts";
 
 /** What is promised to whoever takes something back. */
 const seenWithinMs = 1000;
@@ -110,6 +110,31 @@ describe("is seen with the next answer while the other instance does not hear of
     await trial.revoke();
     expect((await answers(trial)).filter(isGood)).toEqual([]);
   });
+});
+
+test("an instance that stood still does not answer first and hear then", async () => {
+  const [first, second] = [at(cluster, 0), at(cluster, 1)];
+  const admin = await first.browser("admin");
+  const { adminPassword } = first.berth;
+  for (let round = 0; round < 3; round++) {
+    const path = `admin/still-${round}`;
+    await publish(first.client("admin", adminPassword), path, image(path), "v1");
+    const authorization = await second.bearer("admin", adminPassword, pullScope(path));
+    const pull = () => second.status(`/v2/${path}/manifests/v1`, { authorization });
+    for (let turn = 0; turn < 3; turn++) expect(await pull()).toBe(200);
+    process.kill(second.berth.pid, "SIGSTOP");
+    try {
+      await accepted(admin.delete(`/repository/${path}/tag/v1`));
+      await Bun.sleep(seenWithinMs);
+      const pulls = [pull(), pull(), pull()];
+      // They wait beside the news when it wakes up.
+      await Bun.sleep(100);
+      process.kill(second.berth.pid, "SIGCONT");
+      expect(await Promise.all(pulls)).toEqual([404, 404, 404]);
+    } finally {
+      process.kill(second.berth.pid, "SIGCONT");
+    }
+  }
 });
 
 describe("caches", () => {
