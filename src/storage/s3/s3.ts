@@ -17,6 +17,7 @@ import { discard } from "../remote/request.ts";
 import { cleanStale } from "./clean.ts";
 import { headObject, isMissing, removeObject, type S3Client } from "./client.ts";
 import { type AssembleOptions, assemble, type StoredPiece } from "./commit.ts";
+import { HeldUploads } from "./held.ts";
 import { abortMultipart, completeMultipart, type ObjectHeaders, PART_BYTES_MIN } from "./multipart.ts";
 import { BucketProbe } from "./probe.ts";
 import { sha256Hex } from "./sign.ts";
@@ -64,20 +65,10 @@ export interface S3StorageOptions {
  * minute; its longest, 1,200 s, keeps a URL that was copied useful for longer than needed.
  */
 const URL_LIFE_SECONDS = 600;
-/** How long the last bytes of an upload wait for the commit that was promised. */
-const HOLD_MS = 10 * 60_000;
 /** Uploads that ended here and are remembered, so that a second end of one is told from the first. */
 const ENDED_MAX = 10_000;
 const REMOVALS_MAX = 8;
 const probeName = ".check";
-
-/** Last bytes of an upload, in memory or as parts that nobody sees. */
-interface Held {
-  readonly gathered: Gathered | undefined;
-  /** Where the parts will be seen. */
-  readonly key: string;
-  readonly timer: ReturnType<typeof setTimeout>;
-}
 
 export class S3Storage implements StorageDriver {
   readonly isLocal = false;
@@ -86,7 +77,7 @@ export class S3Storage implements StorageDriver {
   readonly #options: S3StorageOptions;
   readonly #client: S3Client;
   readonly #root: string;
-  readonly #held = new Map<string, Held>();
+  readonly #held: HeldUploads;
   readonly #writers = new Map<string, S3UploadWriter>();
   readonly #ended = new Lru<string, true>(ENDED_MAX);
   readonly #probe: BucketProbe;
@@ -95,6 +86,9 @@ export class S3Storage implements StorageDriver {
     this.#options = options;
     this.#client = options.client;
     this.#root = options.storagePath === "" ? "" : `${options.storagePath}/`;
+    this.#held = new HeldUploads((uploadId, multipart) =>
+      this.#tidy(uploadId, () => abortMultipart(options.client, multipart)),
+    );
     const probeKey = `${this.#root}uploads/${probeName}`;
     this.#probe = new BucketProbe({ client: options.client, clock: options.clock, key: probeKey });
   }
@@ -151,7 +145,7 @@ export class S3Storage implements StorageDriver {
     const known = this.#requireState(uploadId, state, offsetBytes);
     const finalKey = lastKey === undefined ? undefined : this.#objectKey(lastKey);
     await this.#fence(uploadId);
-    await this.#giveUp(uploadId);
+    await this.#held.giveUp(uploadId);
     const next = continueAt(known, offsetBytes, this.#options.segmentBytesMin);
     await this.#requireSegment(uploadId, next.head ? known.segments[next.kept.length] : next.kept.at(-1));
     // That this state was given back proves that it is recorded: nobody asks for what it replaced any more.
@@ -172,7 +166,7 @@ export class S3Storage implements StorageDriver {
       pieces.push({ key: this.#segmentKey(uploadId, name), sizeBytes: Math.min(left, segmentBytes) });
       left -= segmentBytes;
     }
-    const held = left > 0 && known.heldBytes !== undefined ? this.#requireHeld(uploadId).gathered : undefined;
+    const held = left > 0 && known.heldBytes !== undefined ? this.#held.require(uploadId).gathered : undefined;
     if (held?.kind === "multipart") throw new Error("parts that wait for their commit cannot be read");
     if (held) return new Response(held.part.bytes().subarray(0, left)).body ?? new ReadableStream();
     return this.#readPieces(uploadId, pieces);
@@ -192,7 +186,7 @@ export class S3Storage implements StorageDriver {
     else if (known.segments.length === 0) await this.#put(objectKey, "");
     else await this.#commitSegments(uploadId, known.segments, objectKey);
     this.#ended.set(uploadId, true);
-    this.#letGo(uploadId);
+    this.#held.letGo(uploadId);
     await this.#tidy(uploadId, () => this.#removeSegments(uploadId, [...namesOf(known.segments), ...known.dropped]));
   }
 
@@ -201,7 +195,7 @@ export class S3Storage implements StorageDriver {
     const known = decodeState(uploadId, state);
     this.#ended.set(uploadId, true);
     await this.#fence(uploadId);
-    await this.#giveUp(uploadId);
+    await this.#held.giveUp(uploadId);
     if (known) await this.#removeSegments(uploadId, [...namesOf(known.segments), ...known.dropped]);
   }
 
@@ -260,9 +254,7 @@ export class S3Storage implements StorageDriver {
 
   #lastWriter(uploadId: string, key: string): S3UploadWriter {
     return this.#writer(uploadId, key, async (gathered) => {
-      const timer = setTimeout(() => void this.#giveUp(uploadId), HOLD_MS);
-      timer.unref();
-      this.#held.set(uploadId, { gathered, key, timer });
+      this.#held.hold(uploadId, gathered, key);
       return encodeState(uploadId, { ...EMPTY_STATE, heldBytes: bytesOf(gathered) });
     });
   }
@@ -361,7 +353,7 @@ export class S3Storage implements StorageDriver {
   }
 
   async #commitHeld(uploadId: string, objectKey: string, key: string): Promise<void> {
-    const held = this.#requireHeld(uploadId);
+    const held = this.#held.require(uploadId);
     if (held.key !== objectKey) throw new Error(`upload "${uploadId}" was opened for another key`);
     const { gathered } = held;
     if (gathered?.kind === "multipart") await this.#store(objectKey, gathered);
@@ -417,27 +409,6 @@ export class S3Storage implements StorageDriver {
   /** Ends the writer that an earlier request left open here. */
   async #fence(uploadId: string): Promise<void> {
     await this.#writers.get(uploadId)?.fence();
-  }
-
-  #requireHeld(uploadId: string): Held {
-    const held = this.#held.get(uploadId);
-    if (held) return held;
-    throw uploadUnknown(uploadId, "is not held here any more and must be started again");
-  }
-
-  /** Forgets what was held, and gives its memory back. */
-  #letGo(uploadId: string): void {
-    const held = this.#held.get(uploadId);
-    if (!held) return;
-    this.#held.delete(uploadId);
-    clearTimeout(held.timer);
-    if (held.gathered?.kind === "part") held.gathered.part.release();
-  }
-
-  async #giveUp(uploadId: string): Promise<void> {
-    const held = this.#held.get(uploadId)?.gathered;
-    this.#letGo(uploadId);
-    if (held?.kind === "multipart") await this.#tidy(uploadId, () => abortMultipart(this.#client, held.multipart));
   }
 }
 
