@@ -4,6 +4,7 @@
  */
 
 import type { App } from "../../app.ts";
+import { RegistryError } from "../../errors.ts";
 import { errorFields } from "../../observe/logger.ts";
 import { isJsonObject } from "../../oci/json-document.ts";
 import type { ParsedManifest } from "../../oci/manifest.ts";
@@ -14,8 +15,9 @@ import { LABEL_KEY_LENGTH_MAX, LABEL_VALUE_LENGTH_MAX } from "./rules.ts";
 const LABELS_MAX = 500;
 
 /**
- * What the manifest says of itself, annotations over config labels. An image whose config cannot be read now counts as one
- * without labels, which is logged.
+ * What the manifest says of itself, annotations over config labels. Throws `unavailable` when the store cannot be read now: an
+ * image that was taken without its labels would stay without them, and one that is to expire would stay for ever. A config
+ * that cannot be read for another reason counts as one without labels, which is logged.
  */
 export async function readImageLabels(
   app: Pick<App, "config" | "lookup" | "storage" | "log">,
@@ -28,6 +30,7 @@ export async function readImageLabels(
     const config = document && isJsonObject(document.config) ? document.config : {};
     if (isJsonObject(config.Labels)) keep(labels, Object.entries(config.Labels));
   } catch (error) {
+    if (error instanceof RegistryError && error.code === "unavailable") throw error;
     const detail = { repositoryId, digest: parsed.config?.digest, ...errorFields(error) };
     app.log.warn("cannot read the labels in the config of a pushed image", detail);
   }
