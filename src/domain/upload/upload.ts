@@ -115,7 +115,7 @@ export async function appendToUpload(app: UploadApp, session: UploadSession, bod
   return withUpload(app, session, async (begun, claim) => {
     const { session: after, hasher } = await append(app, begun, body, { algorithm: session.algorithm, claim });
     if (claim && after.offsetBytes > begun.offsetBytes) claim.isGivenUp = true;
-    if (hasher) app.uploadHashes.keep(session.id, hasher, after.offsetBytes);
+    if (hasher) app.uploadHashes.keep(after, hasher);
     return after;
   });
 }
@@ -179,7 +179,7 @@ async function append(
   { algorithm, claim, lastKey }: AppendOptions,
 ): Promise<{ session: UploadSession; hasher: Hasher | undefined }> {
   requireRange(session, body);
-  const kept = app.uploadHashes.take(session.id, algorithm, session.offsetBytes);
+  const kept = app.uploadHashes.take(session, algorithm);
   if (!body.stream) return { session, hasher: kept };
 
   const driver = app.storage.driver(session.location);
