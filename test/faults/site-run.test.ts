@@ -44,7 +44,7 @@ test.skipIf(hasNone)(
       // A load that does nothing would lose nothing either, and faults that nobody notices are none.
       expect(report.acknowledged).toBeGreaterThan(50);
       expect(report.unavailable).toBeGreaterThan(0);
-      expect(site.store?.proxy.http.struck()).toMatchObject({ status: expect.any(Number), lost: expect.any(Number) });
+      expect(Object.keys(site.store?.proxy.http.struck() ?? {})).not.toEqual([]);
     } finally {
       await site.stop();
     }
