@@ -186,6 +186,22 @@ describe("without a tag", () => {
   });
 });
 
+test("a manifest that cannot be removed keeps no other from going", async () => {
+  const { db } = world.api.app;
+  const [stuck, free] = [await client.pushImage("admin/a", "stuck"), await client.pushImage("admin/a", "free")];
+  for (const tag of ["stuck", "free"]) await deleteManifest("admin/a", tag);
+  await db.tx((tx) => tx.script("create table held_by_others (manifest_id bigint not null references manifest (id))"));
+  await db.sql`/* test.hold */
+    insert into held_by_others (manifest_id) select id from manifest where digest = ${stuck.descriptor.digest}`;
+  await world.pass(windowMs + dayMs);
+  await world.collect();
+  expect(await world.stored()).toEqual(blobsOf(stuck));
+  expect(blobsOf(free).length).toBe(2);
+  await db.tx((tx) => tx.script("drop table held_by_others"));
+  await world.pass(hourMs);
+  await clear();
+});
+
 describe("as a whole", () => {
   test("a repository that is deleted goes, with uploads under way, and what it shares stays", async () => {
     const image = await client.pushImage("admin/whole", "v1", { layers: 3 });

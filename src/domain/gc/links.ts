@@ -1,8 +1,11 @@
 /** Blobs in repositories whose lease is over: those that no manifest there names are let go of. */
 
-import type { Database, Tx } from "../../db/db.ts";
+import type { App } from "../../app.ts";
+import type { Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
+import { errorFields } from "../../observe/logger.ts";
 import { repositoryKey } from "../lookup/lookup.ts";
+import { BAD_ROW_MS, inBatches } from "./batches.ts";
 import { noteBlobs } from "./due.ts";
 import { lockForGc } from "./manifests.ts";
 import type { Tally } from "./tally.ts";
@@ -11,16 +14,26 @@ const BATCH = 100;
 const LOOK = 500;
 
 /** Looks at up to 500 links whose lease is over. Gives how many were looked at; 0 when there is nothing to do now. */
-export async function collectLinks(db: Database, tally: Tally): Promise<number> {
+export async function collectLinks({ db, log }: Pick<App, "db" | "log">, tally: Tally): Promise<number> {
   const due = await db.sql<{ repository_id: number; blob_id: number }>`/* gc.link_look */
     select repository_id, blob_id from repository_blob where lease_until_ms > 0 and lease_until_ms <= ${db.dialect.nowMs}
     order by lease_until_ms, repository_id limit ${LOOK}`;
   let looked = 0;
   for (const [repositoryId, rows] of Map.groupBy(due, (row) => toNumber(row.repository_id))) {
-    for (let at = 0; at < rows.length; at += BATCH) {
-      const blobIds = rows.slice(at, at + BATCH).map((row) => toNumber(row.blob_id));
-      looked += await db.tx((tx) => look(tx, repositoryId, blobIds, tally));
-    }
+    looked += await inBatches(
+      rows.map((row) => toNumber(row.blob_id)),
+      BATCH,
+      (blobIds) => db.tx((tx) => look(tx, repositoryId, blobIds, tally)),
+      async (blobId, error) => {
+        const fields = { blobId, repositoryId, ...errorFields(error) };
+        log.error("cannot let go of a blob; it is left alone for a while", fields);
+        await db.tx(async (tx) => {
+          await tx.sql`/* gc.bad_link */
+            update repository_blob set lease_until_ms = ${tx.dialect.nowMs} + ${BAD_ROW_MS}
+            where repository_id = ${repositoryId} and blob_id = ${blobId}`;
+        });
+      },
+    );
   }
   return looked;
 }

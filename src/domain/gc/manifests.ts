@@ -3,9 +3,12 @@
  * lease. Source: quay-behaviour reference, section 8.
  */
 
-import type { Database, Tx } from "../../db/db.ts";
+import type { App } from "../../app.ts";
+import type { Tx } from "../../db/db.ts";
 import { toBoolean, toNumber } from "../../db/decode.ts";
+import { errorFields } from "../../observe/logger.ts";
 import { referenceKey } from "../lookup/lookup.ts";
+import { BAD_ROW_MS, inBatches } from "./batches.ts";
 import { noteLinks, noteManifests } from "./due.ts";
 import type { Tally } from "./tally.ts";
 
@@ -26,7 +29,7 @@ interface DueRow {
 }
 
 /** Looks at up to 500 manifests whose lease is over. Gives how many were looked at; 0 when there is nothing to do now. */
-export async function collectManifests(db: Database, tally: Tally): Promise<number> {
+export async function collectManifests({ db, log }: Pick<App, "db" | "log">, tally: Tally): Promise<number> {
   const { nowMs } = db.dialect;
   const due = await db.sql<{ id: number; repository_id: number }>`/* gc.manifest_look */
     select id, repository_id from manifest where lease_until_ms is not null and lease_until_ms <= ${nowMs}
@@ -34,10 +37,22 @@ export async function collectManifests(db: Database, tally: Tally): Promise<numb
   const byRepository = Map.groupBy(due, (row) => toNumber(row.repository_id));
   let looked = 0;
   for (const [repositoryId, rows] of byRepository) {
-    for (let at = 0; at < rows.length; at += BATCH) {
-      const ids = rows.slice(at, at + BATCH).map((row) => toNumber(row.id));
-      looked += await db.tx((tx) => look(tx, repositoryId, ids, tally));
-    }
+    looked += await inBatches(
+      rows.map((row) => toNumber(row.id)),
+      BATCH,
+      (ids) => db.tx((tx) => look(tx, repositoryId, ids, tally)),
+      async (id, error) => {
+        log.error("cannot collect a manifest; it is left alone for a while", {
+          id,
+          repositoryId,
+          ...errorFields(error),
+        });
+        await db.tx(async (tx) => {
+          await tx.sql`/* gc.bad_manifest */
+            update manifest set lease_until_ms = ${tx.dialect.nowMs} + ${BAD_ROW_MS} where id = ${id}`;
+        });
+      },
+    );
   }
   return looked;
 }

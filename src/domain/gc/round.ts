@@ -21,8 +21,8 @@ const REST_MS_MAX = 50;
 const STEPS: Readonly<Record<string, (app: GcApp, tally: Tally) => Promise<boolean>>> = {
   "end expired tags": async ({ db }) => (await endExpiredTags(db)) > 0,
   "remove ended tags": ({ db }, tally) => removeEndedTags(db, tally),
-  "collect manifests": async ({ db }, tally) => (await collectManifests(db, tally)) > 0,
-  "let go of blobs": async ({ db }, tally) => (await collectLinks(db, tally)) > 0,
+  "collect manifests": async (app, tally) => (await collectManifests(app, tally)) > 0,
+  "let go of blobs": async (app, tally) => (await collectLinks(app, tally)) > 0,
   "delete blobs": async (app, tally) => (await collectBlobs(app, tally)) > 0,
 };
 

@@ -1,0 +1,331 @@
+/**
+ * Random pushes, deletions, restores, mounts and jumps of the clock against a real registry and the model beside it. After
+ * each collection both must hold the same manifests, links and blobs, and the store the same files.
+ */
+
+import { makeRandom, type Random } from "../storage/random.ts";
+import { mediaTypes } from "../support/registry-client.ts";
+import { type ModelManifest, ModelRepository } from "./model.ts";
+import { dayMs, type GcWorld, startGcWorld } from "./world.ts";
+
+const HOUR_MS = 3600 * 1000;
+const LEASE_MS = HOUR_MS;
+const MINUTE_MS = 60_000;
+const REPOSITORIES = ["admin/one", "admin/two", "admin/three"] as const;
+const TAGS = ["a", "b", "c", "d"] as const;
+const WINDOWS_S = [0, 86_400, 14 * 86_400] as const;
+
+export interface ModelReport {
+  readonly steps: number;
+  readonly collections: number;
+  /** Blobs that were deleted from the store. */
+  readonly blobs: number;
+}
+
+export async function runModel(steps: number, collectors: number): Promise<ModelReport> {
+  const world = await startGcWorld({
+    DEFAULT_TAG_EXPIRATION: "1d",
+    TAG_EXPIRATION_OPTIONS: ["0s", "1d", "2w"],
+    PUSH_TEMP_TAG_EXPIRATION_SEC: LEASE_MS / 1000,
+  });
+  try {
+    return await new ModelRun(world, collectors).run(steps);
+  } finally {
+    await world.stop();
+  }
+}
+
+class ModelRun {
+  readonly #world: GcWorld;
+  readonly #collectors: number;
+  readonly #random: Random = makeRandom("model of garbage collection");
+  readonly #contents: Uint8Array[];
+  #model = new Map<string, ModelRepository>();
+  #windowS: number = WINDOWS_S[1];
+  #passedMs = 0;
+  #collections = 0;
+  #deleted = 0;
+
+  constructor(world: GcWorld, collectors: number) {
+    this.#world = world;
+    this.#collectors = collectors;
+    this.#contents = Array.from({ length: 14 }, (_, n) => bytesOf({ layer: n }));
+  }
+
+  async run(steps: number): Promise<ModelReport> {
+    const { random } = { random: this.#random };
+    const actions: [number, () => Promise<void>][] = [
+      [22, () => this.#pushImage(true)],
+      [6, () => this.#pushImage(false)],
+      [8, () => this.#pushIndex()],
+      [6, () => this.#pushReferrer()],
+      [14, () => this.#deleteTag()],
+      [6, () => this.#deleteManifest()],
+      [8, () => this.#restore()],
+      [5, () => this.#mount()],
+      [4, () => this.#deleteBlob()],
+      [1, () => this.#deleteRepository()],
+      [2, () => this.#changeWindow()],
+      [10, () => this.#pass()],
+      [5, () => this.#collect()],
+    ];
+    const total = actions.reduce((sum, [weight]) => sum + weight, 0);
+    for (let step = 0; step < steps; step++) {
+      let at = random.integer(0, total - 1);
+      for (const [weight, action] of actions) {
+        at -= weight;
+        if (at >= 0) continue;
+        await action();
+        break;
+      }
+    }
+    await this.#collect();
+    return { steps, collections: this.#collections, blobs: this.#deleted };
+  }
+
+  get #nowMs(): number {
+    return Date.now() + this.#passedMs;
+  }
+
+  #pick<T>(all: readonly T[]): T | undefined {
+    return all.length === 0 ? undefined : all[this.#random.integer(0, all.length - 1)];
+  }
+
+  #repository(): { path: string; model: ModelRepository } {
+    const path = this.#pick(REPOSITORIES) ?? "";
+    let model = this.#model.get(path);
+    if (!model) {
+      model = new ModelRepository();
+      this.#model.set(path, model);
+    }
+    return { path, model };
+  }
+
+  async #pushBlob(path: string, model: ModelRepository, content: Uint8Array): Promise<string> {
+    const shape = this.#pick(["post-put", "patch", "single-post"] as const) ?? "post-put";
+    expectStatus(await this.#world.api.admin.pushBlob(path, content, { shape }), 201, "blob");
+    model.link(digestOf(content), this.#nowMs + LEASE_MS);
+    return digestOf(content);
+  }
+
+  async #put(path: string, model: ModelRepository, manifest: Manifest, tag: string | undefined): Promise<void> {
+    const bytes = bytesOf(manifest.body);
+    const response = await this.#world.api.admin.pushManifest(path, tag ?? digestOf(bytes), bytes, manifest.mediaType);
+    expectStatus(response, 201, "manifest");
+    model.put({ ...manifest, digest: digestOf(bytes) }, tag, this.#nowMs, this.#nowMs + LEASE_MS);
+  }
+
+  async #pushImage(isTagged: boolean): Promise<void> {
+    const { path, model } = this.#repository();
+    const config = bytesOf({ config: this.#random.integer(0, 5) });
+    const contents = Array.from({ length: this.#random.integer(0, 3) }, () => this.#pick(this.#contents)).flatMap(
+      (content) => content ?? [],
+    );
+    for (const content of [config, ...contents]) await this.#pushBlob(path, model, content);
+    await this.#put(path, model, imageOf(config, contents), isTagged ? this.#pick(TAGS) : undefined);
+  }
+
+  async #pushIndex(): Promise<void> {
+    const { path, model } = this.#repository();
+    const children = [this.#living(model), this.#living(model)].flatMap((child) => child ?? []);
+    if (children.length === 0) return;
+    const descriptors = children.map(({ digest }) => ({ mediaType: mediaTypes.manifest, size: 100, digest }));
+    const manifest: Manifest = {
+      mediaType: mediaTypes.index,
+      body: { schemaVersion: 2, mediaType: mediaTypes.index, manifests: descriptors },
+      blobs: [],
+      children: children.map(({ digest }) => digest),
+      subject: undefined,
+    };
+    await this.#put(path, model, manifest, this.#random.integer(0, 2) > 0 ? this.#pick(TAGS) : undefined);
+  }
+
+  async #pushReferrer(): Promise<void> {
+    const { path, model } = this.#repository();
+    const subject = this.#pick([...model.manifests.keys()]);
+    if (!subject) return;
+    const config = bytesOf({ signature: this.#random.integer(0, 3) });
+    await this.#pushBlob(path, model, config);
+    const manifest = imageOf(config, []);
+    const body = { ...manifest.body, subject: { mediaType: mediaTypes.manifest, size: 100, digest: subject } };
+    await this.#put(path, model, { ...manifest, body, subject }, undefined);
+  }
+
+  #living(model: ModelRepository): ModelManifest | undefined {
+    return this.#pick([...model.manifests.values()].filter(({ deletedMs }) => deletedMs === undefined));
+  }
+
+  async #delete(path: string, reference: string): Promise<void> {
+    const response = await this.#world.api.admin.request(`/v2/${path}/manifests/${reference}`, {
+      method: "DELETE",
+      scope: `repository:${path}:delete`,
+    });
+    expectStatus(response, 202, `delete of ${reference}`);
+  }
+
+  async #deleteTag(): Promise<void> {
+    const { path, model } = this.#repository();
+    const current = this.#pick(TAGS.flatMap((tag) => model.current(tag) ?? []));
+    if (!current) return;
+    await this.#delete(path, current.name);
+    current.endMs = this.#nowMs;
+  }
+
+  async #deleteManifest(): Promise<void> {
+    const { path, model } = this.#repository();
+    const manifest = this.#living(model);
+    if (!manifest) return;
+    await this.#delete(path, manifest.digest);
+    model.deleteManifest(manifest.digest, this.#nowMs);
+  }
+
+  async #restore(): Promise<void> {
+    const { path, model } = this.#repository();
+    const [digest, tag] = [this.#pick([...model.manifests.keys()]), this.#pick(TAGS)];
+    if (!digest || !tag) return;
+    const su = await this.#world.api.as("admin");
+    const answer = await su.post(`/repository/${path}/tag/${tag}/restore`, { manifest_digest: digest });
+    if (answer.status !== 200) throw new Error(`restoring ${tag} to ${digest}: ${answer.status} ${answer.text}`);
+    model.restore(tag, digest, this.#nowMs, this.#nowMs + LEASE_MS);
+  }
+
+  async #mount(): Promise<void> {
+    const [from, to] = [this.#repository(), this.#repository()];
+    const blob = this.#pick([...from.model.links].flatMap(([digest, link]) => (link.isHidden ? [] : [digest])));
+    if (!blob || from.path === to.path) return;
+    const response = await this.#world.api.admin.request(
+      `/v2/${to.path}/blobs/uploads/?mount=${blob}&from=${from.path}`,
+      { method: "POST", scope: `repository:${to.path}:pull,push repository:${from.path}:pull` },
+    );
+    expectStatus(response, 201, "mount");
+    to.model.link(blob, this.#nowMs + LEASE_MS);
+  }
+
+  async #deleteBlob(): Promise<void> {
+    const { path, model } = this.#repository();
+    const blob = this.#pick([...model.links.keys()]);
+    if (!blob || !model.mayDeleteBlob(blob)) return;
+    const response = await this.#world.api.admin.request(`/v2/${path}/blobs/${blob}`, {
+      method: "DELETE",
+      scope: `repository:${path}:delete`,
+    });
+    expectStatus(response, 202, "delete of a blob");
+    model.deleteBlob(blob, this.#nowMs);
+  }
+
+  async #deleteRepository(): Promise<void> {
+    const { path, model } = this.#repository();
+    if (model.links.size === 0 && model.manifests.size === 0) return;
+    const su = await this.#world.api.as("admin");
+    const answer = await su.delete(`/repository/${path}`);
+    if (answer.status !== 204) throw new Error(`deleting ${path}: ${answer.status} ${answer.text}`);
+    this.#model.delete(path);
+  }
+
+  async #changeWindow(): Promise<void> {
+    const seconds = this.#pick(WINDOWS_S) ?? 0;
+    const su = await this.#world.api.as("admin");
+    const answer = await su.put("/user/", { tag_expiration_s: seconds });
+    if (answer.status !== 200) throw new Error(`the window: ${answer.status} ${answer.text}`);
+    this.#windowS = seconds;
+  }
+
+  async #pass(): Promise<void> {
+    const ms = (this.#pick([7 * MINUTE_MS, 50 * MINUTE_MS, 3 * HOUR_MS, 20 * HOUR_MS, 6 * dayMs]) ?? 0) + 12_345;
+    await this.#world.pass(ms);
+    this.#passedMs += ms;
+  }
+
+  async #collect(): Promise<void> {
+    // A blob is left alone for its first minute.
+    await this.#world.pass(2 * MINUTE_MS);
+    this.#passedMs += 2 * MINUTE_MS;
+    const tallies = await Promise.all(Array.from({ length: this.#collectors }, () => this.#world.collect()));
+    // What one collector left because the other had it.
+    tallies.push(await this.#world.collect());
+    for (const tally of tallies) this.#deleted += tally.blobs;
+    this.#collections++;
+    for (const model of this.#model.values()) model.collect(this.#nowMs, this.#windowS * 1000);
+    await this.#compare();
+  }
+
+  async #compare(): Promise<void> {
+    const { db } = this.#world.api.app;
+    const manifests = await db.sql<{ path: string; digest: string }>`/* test.manifests */
+      select r.path, m.digest from manifest m join repository r on r.id = m.repository_id`;
+    const links = await db.sql<{ path: string; digest: string }>`/* test.links */
+      select r.path, b.digest from repository_blob l
+      join repository r on r.id = l.repository_id join blob b on b.id = l.blob_id`;
+    const names = (rows: readonly { path: string; digest: string }[]) =>
+      rows.map(({ path, digest }) => `${path} ${digest}`);
+    const expected = (of: (model: ModelRepository) => Iterable<string>) =>
+      [...this.#model].flatMap(([path, model]) => [...of(model)].map((digest) => `${path} ${digest}`));
+    const blobs = [...new Set([...this.#model.values()].flatMap(({ links: own }) => [...own.keys()]))];
+    compare(
+      "manifests",
+      names(manifests),
+      expected(({ manifests: own }) => own.keys()),
+    );
+    compare(
+      "links",
+      names(links),
+      expected(({ links: own }) => own.keys()),
+    );
+    compare("blobs", await this.#world.known(), blobs);
+    compare("files", await this.#world.stored(), blobs);
+    for (const [path, model] of this.#model) {
+      for (const { digest } of [this.#living(model)].flatMap((one) => one ?? [])) {
+        expectStatus(await this.#world.api.admin.pullManifest(path, digest), 200, "pull");
+      }
+    }
+  }
+}
+
+interface Manifest {
+  readonly mediaType: string;
+  readonly body: Record<string, unknown>;
+  readonly blobs: readonly string[];
+  readonly children: readonly string[];
+  readonly subject: string | undefined;
+}
+
+function imageOf(config: Uint8Array, layers: readonly Uint8Array[]): Manifest {
+  const describe = (mediaType: string, content: Uint8Array) => ({
+    mediaType,
+    size: content.length,
+    digest: digestOf(content),
+  });
+  return {
+    mediaType: mediaTypes.manifest,
+    body: {
+      schemaVersion: 2,
+      mediaType: mediaTypes.manifest,
+      config: describe(mediaTypes.config, config),
+      layers: layers.map((layer) => describe(mediaTypes.layer, layer)),
+    },
+    blobs: [...new Set([config, ...layers].map(digestOf))],
+    children: [],
+    subject: undefined,
+  };
+}
+
+function compare(what: string, found: readonly string[], expected: readonly string[]): void {
+  const [lost, left] = [
+    expected.filter((one) => !found.includes(one)).sort(),
+    found.filter((one) => !expected.includes(one)).sort(),
+  ];
+  if (lost.length === 0 && left.length === 0) return;
+  throw new Error(`${what}: lost ${JSON.stringify(lost)}, left over ${JSON.stringify(left)}`);
+}
+
+function expectStatus(response: Response, status: number, what: string): void {
+  if (response.status !== status) throw new Error(`${what}: ${response.status} instead of ${status}`);
+}
+
+function bytesOf(value: unknown): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(value));
+}
+
+function digestOf(bytes: Uint8Array): string {
+  return `sha256:${new Bun.CryptoHasher("sha256").update(bytes).digest("hex")}`;
+}
