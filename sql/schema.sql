@@ -453,6 +453,13 @@ CREATE INDEX oauth_token_by_owner on oauth_token (account_id, id);
 
 CREATE INDEX oauth_token_consent on oauth_token (account_id, application_id, id);
 
+CREATE TABLE prune_repository (
+  repository_id bigint primary key references repository (id),
+  due_ms bigint not null
+);
+
+CREATE INDEX prune_repository_due on prune_repository (due_ms, repository_id);
+
 CREATE TABLE repository (
   id integer primary key autoincrement,
   namespace_id bigint not null references account (id),

@@ -9,6 +9,7 @@ import search from "../../sql/0006_search.sql" with { type: "text" };
 import uploads from "../../sql/0007_uploads.sql" with { type: "text" };
 import replication from "../../sql/0008_replication.sql" with { type: "text" };
 import gc from "../../sql/0009_gc.sql" with { type: "text" };
+import prune from "../../sql/0010_prune.sql" with { type: "text" };
 import type { Migration } from "./migrate.ts";
 
 /** In order, without gaps. Only ever added to: the text of one that was released never changes. */
@@ -22,4 +23,5 @@ export const migrations: readonly Migration[] = [
   { id: 7, name: "uploads", text: uploads },
   { id: 8, name: "replication", text: replication },
   { id: 9, name: "gc", text: gc },
+  { id: 10, name: "prune", text: prune },
 ];

@@ -1,10 +1,12 @@
 /**
- * The loop of garbage collection: a round every GARBAGE_COLLECTION_FREQUENCY, and what was deleted as a whole between
- * rounds. It runs in a Bun worker of `berth serve` while there is something to collect, and in `berth worker`.
+ * The loop of garbage collection: every GARBAGE_COLLECTION_FREQUENCY auto-prune policies, what was deleted as a whole, and a
+ * round of collection. It runs in a Bun worker of `berth serve` while there is something to collect, and in `berth worker`.
  */
 
 import { setTimeout as delay } from "node:timers/promises";
 import type { App } from "../app.ts";
+import { noteDefaultPolicy } from "../domain/autoprune/due.ts";
+import { pruneNext } from "../domain/autoprune/prune.ts";
 import { type PurgeQueue, purgeDeleted } from "../domain/gc/jobs.ts";
 import { collect, isAnythingDue } from "../domain/gc/round.ts";
 import { Tally } from "../domain/gc/tally.ts";
@@ -28,7 +30,7 @@ function queuesOf({ config }: Pick<App, "config">): PurgeQueue[] {
 
 /** True where this config leaves anything to collect. */
 export function collectsAnything(app: Pick<App, "config">): boolean {
-  return app.config.FEATURE_GARBAGE_COLLECTION || queuesOf(app).length > 0;
+  return app.config.FEATURE_GARBAGE_COLLECTION || app.config.FEATURE_AUTO_PRUNE || queuesOf(app).length > 0;
 }
 
 export function startGc(app: GcApp, report: (event: WorkerEvent) => void): { stop(): Promise<void> } {
@@ -36,9 +38,15 @@ export function startGc(app: GcApp, report: (event: WorkerEvent) => void): { sto
   const { signal } = stopped;
   const everyMs = app.config.GARBAGE_COLLECTION_FREQUENCY * 1000;
 
+  async function prune(): Promise<void> {
+    await noteDefaultPolicy(app.db, app.config);
+    while (!signal.aborted && (await pruneNext(app)));
+  }
+
   async function round(): Promise<void> {
     const tally = new Tally();
     try {
+      if (app.config.FEATURE_AUTO_PRUNE) await prune();
       await purgeDeleted(app, queuesOf(app), tally, signal);
       if (app.config.FEATURE_GARBAGE_COLLECTION) await collect(app, tally, signal);
     } catch (error) {
@@ -82,6 +90,7 @@ export function collectWhenDue(app: GcApp, options: Omit<SpawnOptions, "work">):
   let stopWorker: (() => Promise<void>) | undefined;
   let ending: Promise<void> | undefined;
   let idleRounds = 0;
+  let knowsDefault = false;
 
   function heard(event: WorkerEvent): void {
     options.onEvent(event);
@@ -97,6 +106,8 @@ export function collectWhenDue(app: GcApp, options: Omit<SpawnOptions, "work">):
   async function look(): Promise<void> {
     if (stopWorker || ending) return;
     try {
+      if (!knowsDefault) await noteDefaultPolicy(app.db, app.config);
+      knowsDefault = true;
       if (!(await isAnythingDue(app)) || isOver) return;
       idleRounds = 0;
       stopWorker = spawnWorker(app, { ...options, work: "gc", onEvent: heard });

@@ -4,10 +4,12 @@
  */
 
 import type { App } from "../../app.ts";
+import type { Config } from "../../config/schema.ts";
 import { durationMs } from "../../config/units.ts";
 import type { Db, Tx } from "../../db/db.ts";
 import { toBoolean } from "../../db/decode.ts";
 import { RegistryError } from "../../errors.ts";
+import { compileLinearRegex } from "../../lib/linear-regex.ts";
 import type { Caller } from "../access/actor.ts";
 import type { RequestOrigin } from "../audit/audit.ts";
 import {
@@ -18,6 +20,7 @@ import {
   requireTagPattern,
   tooManyPolicies,
 } from "../policy/scope.ts";
+import { notePolicy } from "./due.ts";
 
 type PolicyApp = Pick<App, "db" | "clock">;
 
@@ -54,6 +57,34 @@ export async function listAutoprunePolicies(db: Db, scope: PolicyScope): Promise
   return rows.map(decodePolicy);
 }
 
+/**
+ * Rules that hold for a repository: its own and its namespace's, or the config's default where the namespace has none. Source:
+ * quay-config reference, DEFAULT_NAMESPACE_AUTOPRUNE_POLICY.
+ */
+export async function listRulesFor(
+  config: Pick<Config, "DEFAULT_NAMESPACE_AUTOPRUNE_POLICY">,
+  db: Db,
+  repository: { readonly id: number; readonly namespaceId: number },
+): Promise<AutopruneRule[]> {
+  const rows = await db.sql<PolicyRow & { repository_id: number | null }>`/* autoprune.in_force */
+    select uuid, method, value, tag_pattern, tag_pattern_matches, repository_id from autoprune_policy
+    where namespace_id = ${repository.namespaceId} and (repository_id is null or repository_id = ${repository.id})
+    order by id`;
+  const rules: AutopruneRule[] = rows.map(decodePolicy);
+  const byDefault = config.DEFAULT_NAMESPACE_AUTOPRUNE_POLICY;
+  if (byDefault && !rows.some((row) => row.repository_id === null)) {
+    rules.push({ ...byDefault, tagPattern: undefined, tagPatternMatches: true });
+  }
+  return rules;
+}
+
+/** What a rule says of a tag's name; looked for anywhere in it, in linear time. */
+export function patternOf({ tagPattern, tagPatternMatches }: AutopruneRule): (name: string) => boolean {
+  if (tagPattern === undefined) return () => true;
+  const pattern = compileLinearRegex(tagPattern);
+  return (name) => pattern.matchesAnywhere(name) === tagPatternMatches;
+}
+
 /** Throws `not_found`. */
 export async function getAutoprunePolicy(db: Db, scope: PolicyScope, uuid: string): Promise<AutoprunePolicy> {
   const [row] = await db.sql<PolicyRow>`/* autoprune.find */
@@ -83,6 +114,7 @@ export async function createAutoprunePolicy(
               ${rule.tagPattern ?? null}, ${rule.tagPatternMatches}, ${nowMs})
       on conflict do nothing returning id`;
     if (rows.length === 0) throw duplicate(scope);
+    await notePolicy(tx, scope);
     await log(tx, scope, "create", { caller, request, nowMs, metadata: metadataOf(rule) });
   });
   return uuid;
@@ -108,6 +140,7 @@ export async function updateAutoprunePolicy(
       set method = ${rule.method}, value = ${String(rule.value)}, tag_pattern = ${rule.tagPattern ?? null},
           tag_pattern_matches = ${rule.tagPatternMatches}
       where uuid = ${uuid} and ${inScope(tx, scope)}`;
+    await notePolicy(tx, scope);
     await log(tx, scope, "update", { caller, request, nowMs, metadata: metadataOf(rule) });
   });
 }

@@ -111,6 +111,7 @@ async function removeRest(tx: Tx, repositoryId: number): Promise<void> {
   await tx.sql`/* purge.immutability */ delete from immutability_policy ${own}`;
   await tx.sql`/* purge.usage */ delete from repository_usage ${own}`;
   await tx.sql`/* purge.words */ delete from repository_word ${own}`;
+  await tx.sql`/* purge.prunable */ delete from prune_repository ${own}`;
   await tx.sql`/* purge.due */ delete from gc_repository ${own}`;
   await tx.sql`/* purge.end */ delete from repository where id = ${repositoryId}`;
 }

@@ -49,13 +49,14 @@ export async function collect(app: GcApp, tally: Tally, signal?: AbortSignal): P
   }
 }
 
-/** True when a round would find something. Costs one look into each of five indexes. */
+/** True when a round would find something. Costs one look into each of seven indexes. */
 export async function isAnythingDue({ db }: Pick<App, "db">): Promise<boolean> {
   const { nowMs } = db.dialect;
   const [row] = await db.sql<{ due: unknown }>`/* gc.is_due */
     select exists (select 1 from blob where lease_until_ms > 0 and lease_until_ms <= ${nowMs})
         or exists (select 1 from repository_blob where lease_until_ms > 0 and lease_until_ms <= ${nowMs})
         or exists (select 1 from manifest where lease_until_ms is not null and lease_until_ms <= ${nowMs})
+        or exists (select 1 from prune_repository where due_ms <= ${nowMs})
         or exists (select 1 from gc_repository where due_ms <= ${nowMs})
         or exists (select 1 from tag where expires_ms is not null and end_ms is null and expires_ms <= ${nowMs})
         or exists (select 1 from job where queue in ('repositorygc', 'namespacegc') and lane = '' and due_ms <= ${nowMs}

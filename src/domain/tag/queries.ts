@@ -3,6 +3,7 @@
 import type { Db, Tx } from "../../db/db.ts";
 import { toBoolean, toNumber } from "../../db/decode.ts";
 import type { TagName } from "../../oci/reference.ts";
+import { notePrunable } from "../autoprune/due.ts";
 import { noteEndedTag } from "../gc/due.ts";
 
 export interface CurrentTag {
@@ -79,6 +80,7 @@ export async function insertTag(tx: Tx, tag: NewTag): Promise<CurrentTag> {
       order by start_ms desc limit 1) last on true
     returning id, manifest_id, start_ms, expires_ms, immutable, immutability_lifted`;
   if (!row) throw new Error("insert into tag returned no row");
+  await notePrunable(tx, tag.repositoryId);
   return decodeTag(row);
 }
 
