@@ -35,7 +35,7 @@ interface Target {
   requests: number;
 }
 
-/** What is kept of a request to send it elsewhere; of a longer one no more is read until its server is reached. */
+/** What is kept of a request to send it elsewhere; of a longer one more only until its server is reached. */
 const repeatableBytesMax = 16 * 1024;
 
 export async function startRoundRobin(options: RoundRobinOptions): Promise<RoundRobin> {
@@ -106,6 +106,9 @@ interface Upstream {
   readonly target: Target;
   readonly socket: Socket;
   readonly framing: Framing;
+  isConnected: boolean;
+  /** More was written than it took; more is written when it has. */
+  isFull: boolean;
   /** Its last answer said that it closes. */
   closes: boolean;
 }
@@ -175,15 +178,16 @@ class Link {
       const exchange = this.#exchange;
       // The answer came early and its connection is gone: nobody wants the rest.
       if (!exchange) continue;
-      if (exchange.sent) this.#remember(exchange, bytes);
-      this.#send(exchange.upstream, bytes);
+      exchange.sent?.push(bytes);
+      // Until there is a connection nothing is sent but what is kept.
+      if (exchange.upstream.isConnected || !exchange.sent) this.#send(exchange.upstream, bytes);
+      this.#forgetLong(exchange);
       if (ends) exchange.isAsked = true;
       this.#finishIfDone(exchange);
     }
-    const socket = this.#exchange?.upstream.socket;
-    // More requests than one are not read ahead, nor a body whose server may yet turn out not to be there.
-    if (this.#held.length > 0 || socket?.connecting) this.#client.pause();
-    else if (!this.#clientEnded && !socket?.writableNeedDrain) this.#client.resume();
+    // More requests than one are not read ahead.
+    if (this.#held.length > 0 || this.#exchange?.upstream.isFull) this.#client.pause();
+    else if (!this.#clientEnded) this.#client.resume();
     if (this.#clientEnded && this.#held.length === 0) this.#passEnd();
   }
 
@@ -215,20 +219,18 @@ class Link {
     return Buffer.concat([bytes.subarray(0, lineEnd), Buffer.from(`${this.#addHeader}\r\n`), bytes.subarray(lineEnd)]);
   }
 
-  #remember(exchange: Exchange, bytes: Buffer): void {
-    exchange.sent?.push(bytes);
-    this.#forgetLong(exchange);
-  }
-
   #forgetLong(exchange: Exchange): void {
     const size = exchange.sent?.reduce((sum, part) => sum + part.length, 0) ?? 0;
-    if (size > repeatableBytesMax && !exchange.upstream.socket.connecting) exchange.sent = undefined;
+    if (size > repeatableBytesMax && exchange.upstream.isConnected) exchange.sent = undefined;
   }
 
-  #send({ socket }: Upstream, bytes: Buffer): void {
-    if (socket.write(bytes)) return;
-    this.#client.pause();
-    socket.once("drain", () => this.#forward());
+  #send(upstream: Upstream, bytes: Buffer): void {
+    if (upstream.socket.write(bytes) || upstream.isFull) return;
+    upstream.isFull = true;
+    upstream.socket.once("drain", () => {
+      upstream.isFull = false;
+      this.#forward();
+    });
   }
 
   /** The client has said all it will say. */
@@ -239,8 +241,9 @@ class Link {
       exchange = this.#begin("");
       exchange?.upstream.socket.write(rest);
     }
-    if (exchange) exchange.upstream.socket.end();
-    else this.#client.end();
+    if (!exchange) this.#client.end();
+    // Else what is kept for it goes first.
+    else if (exchange.upstream.isConnected || !exchange.sent) exchange.upstream.socket.end();
   }
 
   #open(target: Target): Upstream {
@@ -253,19 +256,21 @@ class Link {
       target,
       socket,
       framing: new Framing("response", () => this.#exchange?.method ?? ""),
+      isConnected: false,
+      isFull: false,
       closes: false,
     };
     this.#upstreams.set(target, upstream);
-    let isConnected = false;
     socket.on("connect", () => {
-      isConnected = true;
-      if (this.#exchange?.upstream === upstream) this.#forgetLong(this.#exchange);
+      upstream.isConnected = true;
+      const exchange = this.#exchange;
+      if (exchange?.upstream === upstream) this.#sendKept(exchange);
       this.#forward();
     });
     socket.on("data", (chunk: Buffer) => this.#answer(upstream, chunk));
-    socket.on("end", () => this.#ended(upstream, "end", isConnected));
-    socket.on("error", () => this.#ended(upstream, "reset", isConnected));
-    socket.on("close", () => this.#ended(upstream, "end", isConnected));
+    socket.on("end", () => this.#ended(upstream, "end"));
+    socket.on("error", () => this.#ended(upstream, "reset"));
+    socket.on("close", () => this.#ended(upstream, "end"));
     return upstream;
   }
 
@@ -291,7 +296,7 @@ class Link {
     queueMicrotask(() => this.#forward());
   }
 
-  #ended(upstream: Upstream, how: "end" | "reset", wasConnected: boolean): void {
+  #ended(upstream: Upstream, how: "end" | "reset"): void {
     if (this.#upstreams.get(upstream.target) !== upstream) return;
     this.#upstreams.delete(upstream.target);
     const exchange = this.#exchange;
@@ -300,7 +305,7 @@ class Link {
       upstream.socket.end();
       return;
     }
-    if (!exchange.hasAnswer && this.#repeat(exchange, wasConnected)) return;
+    if (!exchange.hasAnswer && this.#repeat(exchange)) return;
     this.#exchange = undefined;
     if (how === "reset") this.#client.resetAndDestroy();
     else this.#client.end();
@@ -308,15 +313,20 @@ class Link {
   }
 
   /** Sends the request to another server, when nobody can have acted on it or doing it twice does no harm. */
-  #repeat(exchange: Exchange, wasConnected: boolean): boolean {
+  #repeat(exchange: Exchange): boolean {
     const isHarmless = exchange.method === "GET" || exchange.method === "HEAD";
-    if (!exchange.sent || (wasConnected && !isHarmless)) return false;
+    if (!exchange.sent || (exchange.upstream.isConnected && !isHarmless)) return false;
     const target = this.#pick(exchange.tried);
     if (!target) return false;
     exchange.tried.add(target);
     target.requests++;
     exchange.upstream = this.#open(target);
-    for (const bytes of exchange.sent) this.#send(exchange.upstream, bytes);
+    if (exchange.upstream.isConnected) this.#sendKept(exchange);
     return true;
+  }
+
+  #sendKept(exchange: Exchange): void {
+    for (const bytes of exchange.sent ?? []) this.#send(exchange.upstream, bytes);
+    this.#forgetLong(exchange);
   }
 }
