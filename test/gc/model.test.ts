@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 import { runModel } from "./model-run.ts";
 
-const STEPS = Number(process.env.TEST_GC_STEPS ?? 1000);
+const STEPS = Number(process.env.TEST_GC_STEPS ?? 400);
 
 test(`after ${STEPS} random steps exactly what the model keeps is there, with two collectors at once`, async () => {
   const report = await runModel(STEPS, 2);
