@@ -225,6 +225,12 @@ export interface Listener {
 const BODY_BYTES_MAX = 2 ** 50;
 /** How often a stopping server looks whether its last request is answered; a response counts until its last byte is out. */
 const DRAIN_POLL_MS = 20;
+/**
+ * A stopping server goes on with connections that clients keep until none was used for this long, and at most for so long: a
+ * request that is on its way when its connection is closed is lost, and a proxy must not send it again by itself.
+ */
+const LULL_MS = 250;
+const LULL_WAIT_MS_MAX = 2_000;
 /** A connection on which nothing moves for this long is dropped: a stalled client must not hold its upload for ever. */
 const IDLE_SECONDS = 120;
 
@@ -247,6 +253,13 @@ export function listen(handle: Handle, options: ListenOptions): Listener {
 function listenOn(handle: Handle, options: ListenOptions): Listener {
   const host = options.hostname.includes(":") ? `[${options.hostname}]` : options.hostname;
   let isFinishing = false;
+  let hasServed = false;
+  /** By `performance.now()`: when the last request came, or the end began. */
+  let usedMs = 0;
+  const finish = (): void => {
+    if (!isFinishing) usedMs = performance.now();
+    isFinishing = true;
+  };
   if (options.sharing === "opens" && options.port !== 0) requireFree(host, options);
   const server = serveOrExplain(`${host}:${options.port}`, {
     reusePort: options.sharing !== undefined,
@@ -257,8 +270,10 @@ function listenOn(handle: Handle, options: ListenOptions): Listener {
     idleTimeout: IDLE_SECONDS,
     ...(options.tls ? { tls: tlsOptions(options.tls) } : {}),
     fetch(request, self) {
-      if (isFinishing) return lastAnswer(answer(request, self));
-      return answer(request, self);
+      hasServed = true;
+      if (!isFinishing) return answer(request, self);
+      usedMs = performance.now();
+      return lastAnswer(answer(request, self));
     },
     error() {
       return new Response("internal error\n", { status: 500 });
@@ -279,18 +294,21 @@ function listenOn(handle: Handle, options: ListenOptions): Listener {
   return {
     url: `${options.tls ? "https" : "http"}://${host}:${server.port}`,
     port: server.port ?? options.port,
-    finish() {
-      isFinishing = true;
-    },
+    finish,
     leave() {
-      isFinishing = true;
+      finish();
       void server.stop(false);
     },
     async drain() {
-      isFinishing = true;
+      finish();
+      const untilMs = performance.now() + LULL_WAIT_MS_MAX;
+      const isInUse = () => {
+        const nowMs = performance.now();
+        return hasServed && nowMs - usedMs < LULL_MS && nowMs < untilMs;
+      };
       // Not awaited: it also waits for connections that are kept alive and carry nothing, which takes clients' good will.
       void server.stop(false);
-      while (server.pendingRequests > 0) await Bun.sleep(DRAIN_POLL_MS);
+      while (server.pendingRequests > 0 || isInUse()) await Bun.sleep(DRAIN_POLL_MS);
       await server.stop(true);
     },
     cut: () => server.stop(true),
