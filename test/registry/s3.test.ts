@@ -171,10 +171,12 @@ describe("a client", () => {
     await Promise.all(
       clients.map(async ({ signal }) => {
         const response = await ask(registry, digest, { signal });
+        expect(response.status).toBe(200);
         expect((await response.body?.getReader().read())?.done).toBe(false);
       }),
     );
-    expect(proxy.connections().open).toBeGreaterThan(before);
+    // Of those that were open before, idle ones may close meanwhile.
+    await eventually(async () => proxy.connections().open > before, longMs);
     for (const client of clients) client.abort();
     await eventually(async () => proxy.connections().open <= before, longMs);
     proxy.faults.clear();
