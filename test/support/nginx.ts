@@ -19,7 +19,7 @@ export async function startNginx(root: string): Promise<PeerServer> {
   return { ...(await startNginxWith(http, port)), dataDir: root };
 }
 
-/** Passes everything on to `url`, without keeping bodies. */
+/** Passes everything on to `url`, keeping no bodies on disk, in buffers that do not slow blobs down. */
 export async function startNginxProxy(url: string): Promise<PeerServer> {
   const port = await freePort();
   const http = `upstream target { server ${new URL(url).host}; keepalive 32; }
@@ -27,7 +27,10 @@ export async function startNginxProxy(url: string): Promise<PeerServer> {
     listen 127.0.0.1:${port};
     client_max_body_size 0;
     proxy_request_buffering off;
-    proxy_buffering off;
+    proxy_max_temp_file_size 0;
+    proxy_buffer_size 64k;
+    proxy_buffers 16 64k;
+    proxy_busy_buffers_size 128k;
     proxy_http_version 1.1;
     proxy_set_header Connection "";
     proxy_set_header Host $http_host;

@@ -76,7 +76,7 @@ async function pushRow(bench: Bench, s3Server: S3Server, shape: string, push: ty
     }),
   );
   const work = `S3: blob push, ${settings.blobBytes / 2 ** 20} MiB, one stream (${shape})`;
-  return { work, unit: "MB/s", cells, targets: [atLeast(cells, 1, "docker-registry")], notes: [note] };
+  return { work, unit: "MB/s", cells, targets: [atLeast(cells, 1.5, "docker-registry")], notes: [note] };
 }
 
 async function pullRow(bench: Bench, s3Server: S3Server, how: string, redirects: boolean): Promise<Row> {
@@ -99,7 +99,9 @@ async function pullRow(bench: Bench, s3Server: S3Server, how: string, redirects:
     }),
   );
   const work = `S3: blob pull, ${settings.blobBytes / 2 ** 20} MiB, one stream, ${how}`;
-  return { work, unit: "MB/s", cells, targets: [atLeast(cells, 1, "docker-registry")], notes: [note] };
+  // By redirect both are out of the way; through Berth bytes pass through JavaScript, which resumes a connection that breaks.
+  const targets = [atLeast(cells, redirects ? 0.9 : 0.7, "docker-registry")];
+  return { work, unit: "MB/s", cells, targets, notes: [note] };
 }
 
 async function pushOne(
