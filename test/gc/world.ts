@@ -37,7 +37,7 @@ export async function startGcWorld(config: Record<string, unknown> = {}): Promis
       FEATURE_NAMESPACE_GARBAGE_COLLECTION: false,
       ...config,
     },
-    { alone: "looks into the store's folder" },
+    { onDisk: "looks into the store's folder" },
   );
   const { db } = api.app;
   const queues: PurgeQueue[] = ["repositorygc", "namespacegc"];
