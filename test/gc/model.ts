@@ -61,7 +61,7 @@ export class ModelRepository {
 
   deleteManifest(digest: string, nowMs: number): void {
     const manifest = this.manifests.get(digest);
-    if (manifest) manifest.deletedMs = nowMs;
+    if (manifest) Object.assign(manifest, { deletedMs: nowMs, leaseMs: undefined });
     for (const lifetime of this.lifetimes) {
       if (lifetime.digest === digest && lifetime.endMs === undefined) lifetime.endMs = nowMs;
     }

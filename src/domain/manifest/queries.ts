@@ -228,10 +228,13 @@ export async function joinWaitingParents(
     where repository_id = ${repositoryId} and child_digest = ${digest} and child_id is null`;
 }
 
-/** Hides a manifest, which is due for collection when it cannot be restored any more. False when it was not there. */
+/**
+ * Hides a manifest, which is due for collection when it cannot be restored any more: what its push protected is over. False
+ * when it was not there.
+ */
 export async function markManifestDeleted(tx: Tx, manifestId: number, nowMs: number): Promise<boolean> {
   const rows = await tx.sql`/* manifest.delete */
-    update manifest set deleted_ms = ${nowMs}, lease_until_ms = coalesce(lease_until_ms, ${tx.dialect.nowMs})
+    update manifest set deleted_ms = ${nowMs}, lease_until_ms = ${tx.dialect.nowMs}
     where id = ${manifestId} and deleted_ms is null returning id`;
   return rows.length > 0;
 }
