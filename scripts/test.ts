@@ -36,8 +36,8 @@ const WITHOUT_DATABASE: ReadonlySet<string> = new Set([
 const ON_POSTGRES_ALONE: ReadonlySet<string> = new Set(["geo", "cluster"]);
 /** What clients meet, and must meet alike on two instances with PostgreSQL and S3. Every other runs on PostgreSQL and a disk. */
 const IN_CLUSTER: ReadonlySet<string> = new Set(["api", "clients", "conformance", "registry"]);
-/** Of those, tests that bring their own store: one of the two runs is enough. */
-const IN_CLUSTER_ALONE: ReadonlySet<string> = new Set([
+/** Of those, tests that bring stores of their own: they have a part for themselves, on one instance. */
+const WITH_OWN_STORES: ReadonlySet<string> = new Set([
   "test/registry/azure.test.ts",
   "test/registry/s3.test.ts",
   "test/registry/swift.test.ts",
@@ -53,7 +53,7 @@ const WITH_GO: ReadonlySet<string> = new Set(["clients", "conformance"]);
 const WITH_S3: ReadonlySet<string> = new Set(["cluster", "faults", "readme", "storage"]);
 /** Longest first, so that none of them is left over at the end; folders that are not named here come before these. */
 const ORDER = [
-  ...["registry", "api", "storage", "faults", "move", "geo", "cluster", "cli", "clients", "binary", "readme"],
+  ...["registry", "storage", "api", "faults", "cluster", "move", "cli", "geo", "gc", "clients", "binary", "readme"],
   ...["db", "conformance", "support", "bench"],
 ];
 /** Two cores: a third part at once takes as long and makes what measures time less sure. */
@@ -100,13 +100,12 @@ function postgresOf(version: (typeof POSTGRES_VERSIONS)[number], ground: Ground)
 
 /** On SQLite the server runs from the sources, elsewhere it is the single binary: both are held to every test. */
 function folderParts(folder: string, ground: Ground): Part[] {
-  const files = testFilesIn(`test/${folder}`);
+  const files = testFilesIn(`test/${folder}`).filter((file) => !WITH_OWN_STORES.has(file));
   const part = (name: string, database: Database): Part => {
-    const isLeftOut = (file: string) => database === "sqlite" && ground.s3 !== null && IN_CLUSTER_ALONE.has(file);
     const after = prerequisite(folder, database, ground);
     return {
       name,
-      command: testCommand(files.filter((file) => !isLeftOut(file))),
+      command: testCommand(files),
       env: {
         ...postgresOf(POSTGRES_VERSIONS[ON_OLDER_POSTGRES.has(folder) ? 0 : 1], ground),
         TEST_DB: database,
@@ -121,7 +120,17 @@ function folderParts(folder: string, ground: Ground): Part[] {
   if (WITHOUT_DATABASE.has(folder)) return [part(folder, "sqlite")];
   if (ON_POSTGRES_ALONE.has(folder)) return [part(`${folder} (postgres)`, "postgres")];
   const other = IN_CLUSTER.has(folder) && ground.s3 !== null ? "cluster" : "postgres";
-  return (["sqlite", other] as const).map((database) => part(`${folder} (${database})`, database));
+  const both = (["sqlite", other] as const).map((database) => part(`${folder} (${database})`, database));
+  return [...both, ...ownStores(folder, ground)];
+}
+
+/** The tests of a folder that bring stores of their own, on SQLite; an S3 server is among what they start. */
+function ownStores(folder: string, ground: Ground): Part[] {
+  const files = testFilesIn(`test/${folder}`).filter((file) => WITH_OWN_STORES.has(file));
+  if (files.length === 0) return [];
+  const after = ground.s3 ? { after: ground.s3 } : {};
+  const run = { command: testCommand(files), isTest: true, timeoutSeconds: PART_TIMEOUT_SECONDS };
+  return [{ ...run, ...after, name: `${folder} (own stores)`, env: { TEST_DB: "sqlite" } }];
 }
 
 /** What the tests of a folder have to wait for. */
