@@ -31,7 +31,7 @@ test("a part waits for what it uses and for nothing else", async () => {
   const found = async (name: string) => await parts.find((part) => part.name === name)?.after;
   expect(await found("registry (sqlite)")).toBeUndefined();
   expect(await found("registry (cluster)")).toEqual({ TEST_S3_URI: "shared" });
-  expect(await found("storage")).toEqual({ TEST_S3_URI: "shared" });
+  expect(await found("storage (s3)")).toEqual({ TEST_S3_URI: "shared" });
   expect(await found("registry (own stores)")).toEqual({ TEST_S3_URI: "shared" });
   expect(await found("conformance (sqlite)")).toEqual({});
   expect(await found("conformance (cluster)")).toEqual({ TEST_S3_URI: "shared" });
