@@ -242,7 +242,10 @@ async function fetchBlobAware(url: URL, init: RequestInit & { headers: Record<st
   const merged = new Headers(stored.headers);
   const digest = response.headers.get("docker-content-digest");
   if (digest !== null) merged.set("docker-content-digest", digest);
-  return new Response(stored.body, { status: stored.status, statusText: stored.statusText, headers: merged });
+  const { status, statusText, url: storeUrl } = stored;
+  const answer = new Response(stored.body, { status, statusText, headers: merged });
+  // Where it came from, which a response made by hand does not say.
+  return Object.defineProperty(answer, "url", { value: storeUrl });
 }
 
 export function basicAuthorization(username: string, password: string): string {
