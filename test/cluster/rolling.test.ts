@@ -30,14 +30,17 @@ async function more(going: Traffic): Promise<void> {
   await until("some more was pushed", () => going.pushes() >= enough || going.failures.length > 0);
 }
 
+/** All clients at once could wait in a socket that is being closed; more than these would not be chance. */
+const RESET_MAX = 6;
+
 /**
  * What the kernel resets when a socket that listens is closed: connections that had come and were not taken yet. A balancer
  * that asks for health sends none there any more; others, and clients of a port that processes share, may meet one now and
  * then. Source: listen(2), and net.ipv4.tcp_migrate_req in the kernel's ip-sysctl documentation.
  */
-function expectAlmostNone(failures: readonly string[], closedSockets: number): void {
+function expectAlmostNone(failures: readonly string[]): void {
   expect(failures.filter((failure) => !failure.includes("ECONNRESET"))).toEqual([]);
-  expect(failures.length).toBeLessThanOrEqual(closedSockets);
+  expect(failures.length).toBeLessThanOrEqual(RESET_MAX);
 }
 
 async function behindBalancer(store: StoreName, healthEveryMs?: number) {
@@ -66,7 +69,7 @@ describe.each<[string, StoreName, number | undefined]>([
       await more(traffic);
     }
     await traffic.stop();
-    if (healthEveryMs === undefined) expectAlmostNone(traffic.failures, 1);
+    if (healthEveryMs === undefined) expectAlmostNone(traffic.failures);
     else expect(traffic.failures).toEqual([]);
     for (const count of balancer.counts()) expect(count).toBeGreaterThan(traffic.requests() / 10);
   });
@@ -83,6 +86,6 @@ test("processes that share a port are replaced one after the other, and nobody i
   await until("the processes were replaced", () => berth.logs().includes("replaced the processes"));
   await more(traffic);
   await traffic.stop();
-  expectAlmostNone(traffic.failures, 2);
+  expectAlmostNone(traffic.failures);
   expect(processTree(berth.pid).filter((pid) => before.includes(pid))).toEqual([]);
 });

@@ -44,6 +44,8 @@ export class Ledger {
   /** Keys that an acknowledged operation touched since the last restart. */
   readonly touched = new Set<Key>();
   readonly #states = new Map<Key, State>();
+  /** What operations would have made of keys that were neither acknowledged nor seen. */
+  readonly #inDoubt = new Map<Key, State>();
   #underWay: Operation | undefined;
 
   constructor(repository: string) {
@@ -82,8 +84,20 @@ export class Ledger {
     this.acknowledged.set(operation.name, (this.acknowledged.get(operation.name) ?? 0) + 1);
     for (const [key, state] of operation.changes) {
       this.#states.set(key, state);
+      this.#inDoubt.delete(key);
       this.touched.add(key);
     }
+  }
+
+  /**
+   * True when a change that nobody acknowledged, and that was not to be seen at first, has come true since: a commit that was
+   * cut off on its way may reach the database when the line is back. It counts from now on.
+   */
+  cameTrueLate(key: Key, observed: State): boolean {
+    if (this.#inDoubt.get(key) !== observed) return false;
+    this.#inDoubt.delete(key);
+    this.#states.set(key, observed);
+    return true;
   }
 
   /** The server said that it did nothing. */
@@ -111,6 +125,7 @@ export class Ledger {
     }
     for (const [key] of changes) this.#states.set(key, observed.get(key) ?? ABSENT);
     if (visible.length === 0) return "nothing to see";
+    if (applied.length === 0) for (const [key, after] of visible) this.#inDoubt.set(key, after);
     return applied.length > 0 ? "applied" : "not applied";
   }
 

@@ -228,7 +228,7 @@ class FaultRun {
   async #readBackKey({ ledger, client }: Member, key: Key): Promise<void> {
     this.#readBack++;
     const observed = await client.observe(ledger, key);
-    if (observed === ledger.state(key)) return;
+    if (observed === ledger.state(key) || ledger.cameTrueLate(key, observed)) return;
     this.#lost++;
     this.#tally.note(`${key} of ${ledger.repository} is "${observed}", acknowledged was "${ledger.state(key)}"`);
   }
