@@ -8,6 +8,7 @@ import type { App } from "../../app.ts";
 import { durationMs } from "../../config/units.ts";
 import type { Db, Tx } from "../../db/db.ts";
 import { toBoolean, toNumber } from "../../db/decode.ts";
+import { databaseNowMs } from "../../db/now.ts";
 import { ANONYMOUS } from "../access/actor.ts";
 import { logAction } from "../audit/audit.ts";
 import { type ImmutabilityRules, loadImmutabilityRules } from "../immutability/rules.ts";
@@ -172,11 +173,6 @@ async function findRepository(db: Db, id: number): Promise<Repository | undefine
   if (!row) return undefined;
   const { name, namespace, state } = row;
   return { id, name, namespaceId: toNumber(row.namespace_id), namespace, isPrunable: state === "NORMAL" };
-}
-
-async function databaseNowMs(db: Db): Promise<number> {
-  const [row] = await db.sql<{ now_ms: number }>`/* prune.now */ select ${db.dialect.nowMs} as now_ms`;
-  return toNumber(row?.now_ms ?? 0);
 }
 
 interface TagRow {

@@ -5,8 +5,8 @@
 
 import type { App } from "../../app.ts";
 import type { Config } from "../../config/schema.ts";
-import { toNumber } from "../../db/decode.ts";
 import { unlessMoved } from "../../db/moved.ts";
+import { databaseNowMs } from "../../db/now.ts";
 import { RegistryError } from "../../errors.ts";
 import { isMailing } from "../mail/mailing.ts";
 import { type Account, findAccount, findUserByEmail } from "./account.ts";
@@ -36,7 +36,8 @@ export async function checkInTurn(app: PasswordApp, name: string, password: stri
   const account = await findByLogin(app, name);
   const hash = account?.kind === "user" ? account.passwordHash : undefined;
   if (!account || hash === undefined) return refuseStranger(app, name, password);
-  if (account.failedLogins > 0) requireNotLockedOut(account, await databaseNowMs(app));
+  // All instances count failures: a clock that is a minute ahead must not lock anybody out for that minute.
+  if (account.failedLogins > 0) requireNotLockedOut(account, await databaseNowMs(app.db));
   if (!(await app.passwords.verify(password, hash))) {
     await countFailure(app, account.id, name);
     throw wrongPassword();
@@ -60,7 +61,7 @@ async function refuseStranger(app: PasswordApp, name: string, password: string):
   const before = app.logins.failedNames.find(name);
   if (before) {
     // Asked for the time it takes, as with a user's.
-    await databaseNowMs(app);
+    await databaseNowMs(app.db);
     requireNotLockedOut(before, app.clock.nowMs());
   }
   await app.passwords.verifyNothing(password);
@@ -84,12 +85,6 @@ async function countFailure(app: PasswordApp, accountId: number, name: string): 
       { durable: false },
     ),
   );
-}
-
-/** Failures are counted by all instances: a clock that is a minute ahead must not lock anybody out for that minute. */
-async function databaseNowMs({ db }: PasswordApp): Promise<number> {
-  const [row] = await db.sql<{ now_ms: number }>`/* login.now */ select ${db.dialect.nowMs} as now_ms`;
-  return toNumber(row?.now_ms);
 }
 
 /** True for a user who has yet to confirm the address of the account, where mails to do so can be sent. */
