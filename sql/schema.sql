@@ -361,7 +361,8 @@ CREATE TABLE message (
 
 CREATE TABLE namespace_blob (
   namespace_id bigint not null references account (id),
-  blob_id bigint not null references blob (id),
+  blob_id bigint not null,
+  generation bigint not null,
   repository_count bigint not null,
   primary key (namespace_id, blob_id)
 );
@@ -382,9 +383,12 @@ CREATE TABLE namespace_quota_limit (
 
 CREATE TABLE namespace_usage (
   namespace_id bigint primary key references account (id),
-  size_bytes bigint not null,
-  backfill_state text not null default 'waiting' check (backfill_state in ('waiting', 'running', 'complete'))
+  generation bigint not null default 1,
+  size_bytes bigint not null default 0,
+  backfill_state text not null default 'waiting' check (backfill_state in ('dropped', 'waiting', 'running', 'complete'))
 );
+
+CREATE INDEX namespace_usage_unfinished on namespace_usage (namespace_id) where backfill_state <> 'complete';
 
 CREATE TABLE oauth_application (
   id integer primary key autoincrement,
@@ -521,6 +525,8 @@ CREATE UNIQUE INDEX repository_permission_team on repository_permission (team_id
 
 CREATE TABLE repository_usage (
   repository_id bigint primary key references repository (id),
+  generation bigint not null,
+  counted_through bigint not null,
   size_bytes bigint not null
 );
 

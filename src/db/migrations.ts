@@ -10,6 +10,7 @@ import uploads from "../../sql/0007_uploads.sql" with { type: "text" };
 import replication from "../../sql/0008_replication.sql" with { type: "text" };
 import gc from "../../sql/0009_gc.sql" with { type: "text" };
 import prune from "../../sql/0010_prune.sql" with { type: "text" };
+import quota from "../../sql/0011_quota.sql" with { type: "text" };
 import type { Migration } from "./migrate.ts";
 
 /** In order, without gaps. Only ever added to: the text of one that was released never changes. */
@@ -24,4 +25,5 @@ export const migrations: readonly Migration[] = [
   { id: 8, name: "replication", text: replication },
   { id: 9, name: "gc", text: gc },
   { id: 10, name: "prune", text: prune },
+  { id: 11, name: "quota", text: quota },
 ];
