@@ -31,3 +31,6 @@ create table namespace_blob (
   repository_count bigint not null,
   primary key (namespace_id, blob_id)
 );
+
+-- All repositories of a namespace, the deleted ones too, in the order in which they are counted and purged.
+create index repository_all_of_namespace on repository (namespace_id, id);

@@ -481,6 +481,8 @@ CREATE TABLE repository (
   unique (namespace_id, name)
 );
 
+CREATE INDEX repository_all_of_namespace on repository (namespace_id, id);
+
 CREATE INDEX repository_by_namespace on repository (namespace_id, path, kind, deleted_ms) where deleted_ms is null;
 
 CREATE INDEX repository_deleted on repository (deleted_ms) where deleted_ms is not null;
