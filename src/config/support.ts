@@ -194,6 +194,10 @@ const WITHOUT_MEANING_HERE: readonly ConfigKey[] = [
   "GREENLET_TRACING",
   "INSTANCE_SERVICE_KEY_KID_LOCATION",
   "INSTANCE_SERVICE_KEY_LOCATION",
+  // Queues are rows of one table under Quay's names, which metrics show; a job leaves it with its end.
+  "NAMESPACE_GC_QUEUE_NAME",
+  "QUEUE_CLEANUP_FREQUENCY",
+  "REPOSITORY_GC_QUEUE_NAME",
   "SETUP_COMPLETE",
   "STAGGER_WORKERS",
 ];

@@ -5,6 +5,7 @@
  */
 
 import type { App } from "../app.ts";
+import { sweepAppTokens } from "../domain/app-token/app-token.ts";
 import { runExports, sweepExports } from "../domain/audit/export-run.ts";
 import { rotateLogs } from "../domain/audit/rotate.ts";
 import { sweepCodes } from "../domain/recovery/email-code.ts";
@@ -52,6 +53,7 @@ function loopsOf({ config }: App): Loop[] {
         "clean the stores": once(cleanStores),
         "sweep sessions": (app) => sweepSessions(app, BATCH),
         "sweep codes of mails": (app) => sweepCodes(app, BATCH),
+        "sweep expired app tokens": sweepAppTokens,
         "sweep service keys": (app) => sweepServiceKeys(app, BATCH),
         "count the registry's size": once((app) => countRegistrySize(app, false)),
       },

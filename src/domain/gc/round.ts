@@ -49,17 +49,29 @@ export async function collect(app: GcApp, tally: Tally, signal?: AbortSignal): P
   }
 }
 
-/** True when a round would find something. Costs one look into each of seven indexes. */
-export async function isAnythingDue({ db }: Pick<App, "db">): Promise<boolean> {
+/**
+ * True when a round would find something of what the config lets it collect: what waits for a feature that is off would
+ * start a worker for nothing. Costs one look into each of seven indexes.
+ */
+export async function isAnythingDue({ db, config }: Pick<App, "db" | "config">): Promise<boolean> {
   const { nowMs } = db.dialect;
-  const [row] = await db.sql<{ due: unknown }>`/* gc.is_due */
+  const [row] = await db.sql<Record<"collectable" | "prunable" | "repository" | "namespace", unknown>>`/* gc.is_due */
     select exists (select 1 from blob where lease_until_ms > 0 and lease_until_ms <= ${nowMs})
         or exists (select 1 from repository_blob where lease_until_ms > 0 and lease_until_ms <= ${nowMs})
         or exists (select 1 from manifest where lease_until_ms is not null and lease_until_ms <= ${nowMs})
-        or exists (select 1 from prune_repository where due_ms <= ${nowMs})
         or exists (select 1 from gc_repository where due_ms <= ${nowMs})
         or exists (select 1 from tag where expires_ms is not null and end_ms is null and expires_ms <= ${nowMs})
-        or exists (select 1 from job where queue in ('repositorygc', 'namespacegc') and lane = '' and due_ms <= ${nowMs}
-                     and attempts_left > 0) as due`;
-  return toBoolean(row?.due);
+        as collectable,
+      exists (select 1 from prune_repository where due_ms <= ${nowMs}) as prunable,
+      exists (select 1 from job where queue = 'repositorygc' and lane = '' and due_ms <= ${nowMs}
+                and attempts_left > 0) as repository,
+      exists (select 1 from job where queue = 'namespacegc' and lane = '' and due_ms <= ${nowMs}
+                and attempts_left > 0) as namespace`;
+  if (!row) return false;
+  return (
+    (config.FEATURE_GARBAGE_COLLECTION && toBoolean(row.collectable)) ||
+    (config.FEATURE_AUTO_PRUNE && toBoolean(row.prunable)) ||
+    (config.FEATURE_REPOSITORY_GARBAGE_COLLECTION && toBoolean(row.repository)) ||
+    (config.FEATURE_NAMESPACE_GARBAGE_COLLECTION && toBoolean(row.namespace))
+  );
 }
