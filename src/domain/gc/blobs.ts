@@ -11,6 +11,7 @@ import { inLanes } from "../../lib/lanes.ts";
 import { errorFields } from "../../observe/logger.ts";
 import type { Digest } from "../../oci/digest.ts";
 import { blobKey } from "../../storage/paths.ts";
+import { linksOf } from "./rules.ts";
 import type { Tally } from "./tally.ts";
 
 type GcApp = Pick<App, "db" | "storage" | "log">;
@@ -60,9 +61,8 @@ async function mark(db: Database): Promise<{ looked: number; doomed: Doomed[] }>
     if (rows.length === 0) return { looked: 0, doomed: [] };
     const ids = rows.map((row) => toNumber(row.id));
     await tx.sql`/* gc.keep_blobs */
-      update blob set lease_until_ms = 0
-      where ${inList("id", ids)} and state = 'live'
-        and exists (select 1 from repository_blob l where l.blob_id = blob.id)`;
+      update blob as b set lease_until_ms = 0
+      where ${inList("id", ids)} and state = 'live' and exists (select 1 from ${linksOf(tx)})`;
     const marked = await tx.sql<{ id: number }>`/* gc.mark_blobs */
       update blob set state = 'deleting', lease_until_ms = ${nowMs} + ${DELETE_LEASE_MS}
       where ${inList("id", ids)} and lease_until_ms > 0 returning id`;

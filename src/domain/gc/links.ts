@@ -8,6 +8,7 @@ import { repositoryKey } from "../lookup/lookup.ts";
 import { BAD_ROW_MS, inBatches } from "./batches.ts";
 import { noteBlobs } from "./due.ts";
 import { lockForGc } from "./manifests.ts";
+import { namersOf } from "./rules.ts";
 import type { Tally } from "./tally.ts";
 
 const BATCH = 100;
@@ -43,12 +44,11 @@ async function look(tx: Tx, repositoryId: number, blobIds: readonly number[], ta
   const { nowMs, inList } = tx.dialect;
   const ofThese = tx.sql`repository_id = ${repositoryId} and ${inList("blob_id", blobIds)}
     and lease_until_ms > 0 and lease_until_ms <= ${nowMs}`;
-  const named = tx.sql`(select 1 from manifest_blob n
-    where n.repository_id = repository_blob.repository_id and n.blob_id = repository_blob.blob_id)`;
+  const named = tx.sql`(select 1 from ${namersOf(tx)})`;
   const kept = await tx.sql`/* gc.keep_links */
-    update repository_blob set lease_until_ms = 0 where ${ofThese} and exists ${named} returning blob_id`;
+    update repository_blob as l set lease_until_ms = 0 where ${ofThese} and exists ${named} returning blob_id`;
   const gone = await tx.sql<{ blob_id: number }>`/* gc.delete_links */
-    delete from repository_blob where ${ofThese} and not exists ${named} returning blob_id`;
+    delete from repository_blob as l where ${ofThese} and not exists ${named} returning blob_id`;
   if (gone.length > 0) {
     tally.rows("repository_blob", gone.length);
     await noteBlobs(

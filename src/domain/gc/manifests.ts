@@ -7,10 +7,14 @@ import type { App } from "../../app.ts";
 import type { Tx } from "../../db/db.ts";
 import { toBoolean, toNumber } from "../../db/decode.ts";
 import { errorFields } from "../../observe/logger.ts";
+import { settleUsage, uncountUnnamed } from "../quota/count.ts";
 import { referenceKey } from "../lookup/lookup.ts";
 import { BAD_ROW_MS, inBatches } from "./batches.ts";
 import { noteLinks, noteManifests } from "./due.ts";
+import { parentsOf, restorableUntilMs, subjectOf, tagsOf } from "./rules.ts";
 import type { Tally } from "./tally.ts";
+
+type ManifestGcApp = Pick<App, "config" | "db" | "log">;
 
 /** Manifests looked at in one transaction: it holds up pushes to the repository for some milliseconds. */
 const BATCH = 50;
@@ -29,7 +33,8 @@ interface DueRow {
 }
 
 /** Looks at up to 500 manifests whose lease is over. Gives how many were looked at; 0 when there is nothing to do now. */
-export async function collectManifests({ db, log }: Pick<App, "db" | "log">, tally: Tally): Promise<number> {
+export async function collectManifests(app: ManifestGcApp, tally: Tally): Promise<number> {
+  const { config, db, log } = app;
   const { nowMs } = db.dialect;
   const due = await db.sql<{ id: number; repository_id: number }>`/* gc.manifest_look */
     select id, repository_id from manifest where lease_until_ms is not null and lease_until_ms <= ${nowMs}
@@ -40,7 +45,7 @@ export async function collectManifests({ db, log }: Pick<App, "db" | "log">, tal
     looked += await inBatches(
       rows.map((row) => toNumber(row.id)),
       BATCH,
-      (ids) => db.tx((tx) => look(tx, repositoryId, ids, tally)),
+      (ids) => db.tx((tx) => look(config, tx, repositoryId, ids, tally)),
       async (id, error) => {
         log.error("cannot collect a manifest; it is left alone for a while", {
           id,
@@ -57,21 +62,27 @@ export async function collectManifests({ db, log }: Pick<App, "db" | "log">, tal
   return looked;
 }
 
-async function look(tx: Tx, repositoryId: number, ids: readonly number[], tally: Tally): Promise<number> {
+async function look(
+  config: App["config"],
+  tx: Tx,
+  repositoryId: number,
+  ids: readonly number[],
+  tally: Tally,
+): Promise<number> {
   if (!(await lockForGc(tx, repositoryId))) return 0;
   const { nowMs, inList } = tx.dialect;
   const rows = await tx.sql<DueRow>`/* gc.manifest_kept */
     select m.id, m.digest, m.deleted_ms, a.tag_expiration_s as window_s, ${nowMs} as now_ms,
-           exists (select 1 from tag t where t.manifest_id = m.id) as tagged,
-           exists (select 1 from manifest_child c where c.child_id = m.id) as child,
-           (m.subject_digest is not null and exists (
-             select 1 from manifest s where s.repository_id = m.repository_id and s.digest = m.subject_digest)) as subject
+           exists (select 1 from ${tagsOf(tx)}) as tagged,
+           exists (select 1 from ${parentsOf(tx)}) as child,
+           exists (select 1 from ${subjectOf(tx)}) as subject
     from manifest m join repository r on r.id = m.repository_id join account a on a.id = r.namespace_id
     where ${inList("m.id", ids)} and m.lease_until_ms is not null and m.lease_until_ms <= ${nowMs}`;
   const kept: number[] = [];
   const gone: DueRow[] = [];
   for (const row of rows) {
-    const restorableMs = row.deleted_ms === null ? 0 : toNumber(row.deleted_ms) + toNumber(row.window_s) * 1000;
+    const restorableMs =
+      row.deleted_ms === null ? 0 : restorableUntilMs(toNumber(row.deleted_ms), toNumber(row.window_s));
     if (toBoolean(row.tagged) || toBoolean(row.child) || toBoolean(row.subject)) kept.push(toNumber(row.id));
     else if (restorableMs > toNumber(row.now_ms)) await lease(tx, toNumber(row.id), restorableMs);
     else gone.push(row);
@@ -80,7 +91,7 @@ async function look(tx: Tx, repositoryId: number, ids: readonly number[], tally:
     await tx.sql`/* gc.keep_manifests */
       update manifest set lease_until_ms = null where ${inList("id", kept)}`;
   }
-  if (gone.length > 0) await remove(tx, repositoryId, gone, tally);
+  if (gone.length > 0) await remove(config, tx, repositoryId, gone, tally);
   return rows.length;
 }
 
@@ -89,6 +100,7 @@ async function lease(tx: Tx, id: number, untilMs: number): Promise<void> {
 }
 
 async function remove(
+  config: App["config"],
   tx: Tx,
   repositoryId: number,
   manifests: readonly Pick<DueRow, "id" | "digest">[],
@@ -103,37 +115,31 @@ async function remove(
     union
     select id from manifest where repository_id = ${repositoryId} and subject_digest is not null
       and ${inList("subject_digest", digests)}`;
-  const named = await tx.sql<{ blob_id: number }>`/* gc.named_blobs */
-    select distinct blob_id from manifest_blob where ${inList("manifest_id", ids)}`;
-  await deleteManifestRows(tx, repositoryId, ids, digests, tally);
+  const named = await deleteManifestRows(tx, repositoryId, ids, digests, tally);
   if (kin.length > 0) {
     await noteManifests(
       tx,
       kin.map((row) => toNumber(row.id)),
     );
   }
-  if (named.length > 0) {
-    await noteLinks(
-      tx,
-      repositoryId,
-      named.map((row) => toNumber(row.blob_id)),
-    );
-  }
+  if (named.length > 0) await noteLinks(tx, repositoryId, named);
   for (const digest of digests) tx.changed(referenceKey(repositoryId, digest));
+  await settleUsage(tx, await uncountUnnamed(config, tx, repositoryId, named));
 }
 
-/** Deletes manifests with all that is written of them. No tag points at them. */
+/** Deletes manifests with all that is written of them. No tag points at them. Gives the ids of the blobs they named. */
 export async function deleteManifestRows(
   tx: Tx,
   repositoryId: number,
   ids: readonly number[],
   digests: readonly string[],
   tally: Tally,
-): Promise<void> {
+): Promise<number[]> {
   const { inList } = tx.dialect;
   const ofThese = inList("manifest_id", ids);
   const labels = await tx.sql`/* gc.delete_labels */ delete from label where ${ofThese} returning id`;
-  await tx.sql`/* gc.delete_named */ delete from manifest_blob where ${ofThese}`;
+  const named = await tx.sql<{ blob_id: number }>`/* gc.delete_named */
+    delete from manifest_blob where ${ofThese} returning blob_id`;
   await tx.sql`/* gc.delete_awaited */ delete from manifest_missing_blob where ${ofThese}`;
   await tx.sql`/* gc.delete_children */ delete from manifest_child where ${ofThese}`;
   await tx.sql`/* gc.delete_manifest_pulls */
@@ -141,6 +147,7 @@ export async function deleteManifestRows(
   await tx.sql`/* gc.delete_manifests */ delete from manifest where ${inList("id", ids)}`;
   tally.rows("label", labels.length);
   tally.rows("manifest", ids.length);
+  return [...new Set(named.map((row) => toNumber(row.blob_id)))];
 }
 
 /** The lock under which repositories change. False when somebody has it now, or the repository is being purged as a whole. */

@@ -4,6 +4,7 @@ import type { Database, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import { referenceKey } from "../lookup/lookup.ts";
 import { noteEndedTag, noteManifests } from "./due.ts";
+import { isBeyondWindow } from "./rules.ts";
 import type { Tally } from "./tally.ts";
 
 /** Lifetimes in one transaction: it holds up pushes to the repository for some milliseconds. */
@@ -70,7 +71,7 @@ export async function removeEndedTags(db: Database, tally: Tally): Promise<boole
     const windowMs = toNumber(namespace?.window_s ?? 0) * 1000;
     const ended = await tx.sql<{ id: number; name: string; manifest_id: number }>`/* gc.ended_tags */
       select id, name, manifest_id from tag
-      where repository_id = ${id} and end_ms is not null and end_ms <= ${nowMs} - ${windowMs}
+      where repository_id = ${id} and ${isBeyondWindow(tx, windowMs)}
       order by end_ms limit ${BATCH}`;
     if (ended.length > 0) await remove(tx, id, ended, tally);
     await next(tx, id, windowMs);
