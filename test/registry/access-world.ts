@@ -225,7 +225,7 @@ export class AccessWorld {
     const blob = await findBlobAnywhere(db, digest);
     if (!repository || !blob) return;
     const link = { repositoryId: repository.id, blobId: blob.id, digest, leaseUntilMs: 2 ** 42, nowMs: 1 };
-    await db.tx((tx) => linkBlob(tx, link));
+    await db.tx((tx) => linkBlob(this.#plain.app.config, tx, link));
   }
 
   /**

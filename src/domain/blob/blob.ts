@@ -75,7 +75,7 @@ export async function mountBlob(
   return app.db.tx(async (tx) => {
     const blob = await findBlobFacts(tx, source.id, digest);
     if (!blob || !(await holdBlob(tx, blob.id))) return false;
-    await linkBlob(tx, {
+    await linkBlob(app.config, tx, {
       repositoryId: target.id,
       blobId: blob.id,
       digest,

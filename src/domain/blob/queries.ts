@@ -1,8 +1,10 @@
 /** The SQL of blobs: which are pullable in a repository, how they get there, and how they leave. */
 
+import type { Config } from "../../config/schema.ts";
 import type { Db, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import type { Digest } from "../../oci/digest.ts";
+import { countNamed, settleUsage } from "../quota/count.ts";
 import { beingDeleted, firstLease } from "./reserve.ts";
 
 export interface BlobFacts {
@@ -61,6 +63,14 @@ export async function putBlob(
   return id;
 }
 
+/** True when a row says that this store holds the blob, or that it is being deleted there. */
+export async function findPlacement(db: Db, digest: Digest, location: string): Promise<boolean> {
+  const rows = await db.sql`/* blob.placed */
+    select b.id from blob b join blob_placement p on p.blob_id = b.id
+    where b.digest = ${digest} and p.location = ${location}`;
+  return rows.length > 0;
+}
+
 /** True when the blob is kept, and stays so until the end of the transaction. */
 export async function holdBlob(tx: Tx, blobId: number): Promise<boolean> {
   const rows = await tx.sql`/* blob.hold */
@@ -70,9 +80,10 @@ export async function holdBlob(tx: Tx, blobId: number): Promise<boolean> {
 
 /**
  * Makes a blob pullable in a repository and protects it until `leaseUntilMs`. Manifests that were waiting for it (sparse
- * images) are joined to it.
+ * images) are joined to it. Nothing follows in the transaction: what a namespace uses is settled here.
  */
 export async function linkBlob(
+  config: Config,
   tx: Tx,
   link: { repositoryId: number; blobId: number; digest: Digest; leaseUntilMs: number; nowMs: number },
 ): Promise<void> {
@@ -81,6 +92,30 @@ export async function linkBlob(
     values (${link.repositoryId}, ${link.blobId}, ${link.leaseUntilMs}, ${link.nowMs})
     on conflict (repository_id, blob_id) do update
       set lease_until_ms = excluded.lease_until_ms, deleted_ms = null`;
+  // Most repositories never wait for a blob.
+  const waiting = await tx.sql<{ manifest_id: number }>`/* blob.waiting */
+    select manifest_id from manifest_missing_blob
+    where repository_id = ${link.repositoryId} and digest = ${link.digest} limit 1`;
+  if (waiting.length > 0) await joinWaiting(config, tx, link);
+}
+
+async function joinWaiting(
+  config: Config,
+  tx: Tx,
+  link: { repositoryId: number; blobId: number; digest: Digest },
+): Promise<void> {
+  const [repository] = await tx.sql<{ namespace_id: number }>`/* blob.lock_waiting */
+    select namespace_id from repository where id = ${link.repositoryId} ${tx.dialect.forUpdate}`;
+  const [blob] = await tx.sql<{ size_bytes: number }>`/* blob.size */
+    select size_bytes from blob where id = ${link.blobId}`;
+  if (!repository || !blob) return;
+  const change = await countNamed(
+    config,
+    tx,
+    { id: link.repositoryId, namespaceId: toNumber(repository.namespace_id) },
+    undefined,
+    [{ id: link.blobId, sizeBytes: toNumber(blob.size_bytes) }],
+  );
   await tx.sql`/* blob.join_waiting */
     insert into manifest_blob (manifest_id, blob_id, repository_id)
     select manifest_id, ${link.blobId}, repository_id from manifest_missing_blob
@@ -88,6 +123,7 @@ export async function linkBlob(
     on conflict do nothing`;
   await tx.sql`/* blob.end_waiting */
     delete from manifest_missing_blob where repository_id = ${link.repositoryId} and digest = ${link.digest}`;
+  await settleUsage(tx, change);
 }
 
 /** Hides a blob from its repository, whose collection is due. False when it was not there. */

@@ -1,6 +1,6 @@
 /**
  * Pushing a manifest: checked against what the repository holds, then its row, what it names, its tags and the log entry
- * in one transaction. Spec: distribution-spec "Pushing Manifests"; rules: quay-behaviour reference, section 5.
+ * in one transaction, which the namespace's quota may refuse. Spec: distribution-spec "Pushing Manifests"; rules: quay-behaviour reference, section 5.
  */
 
 import type { App } from "../../app.ts";
@@ -19,6 +19,8 @@ import { findExpiryLabel } from "../label/expiry-label.ts";
 import { readImageLabels } from "../label/image-labels.ts";
 import { insertLabel } from "../label/queries.ts";
 import { labelMediaType } from "../label/rules.ts";
+import { settleWithinQuota, tellAdmins, tellingOfQuota } from "../quota/check.ts";
+import { countNamed, type UsageChange } from "../quota/count.ts";
 import { EXPIRY_LABEL, labeledLifetimeMs } from "../tag/expiration.ts";
 import { setTag } from "../tag/tag.ts";
 import {
@@ -72,43 +74,64 @@ export async function putManifest(app: PutApp, caller: Caller, input: PutManifes
   // Read here because no other writer should wait for storage.
   const labels = await readImageLabels(app, repository.id, parsed);
 
-  await app.db.tx(async (tx) => {
-    const nowMs = app.clock.nowMs();
-    await lockRepository(tx, repository);
-    const named = await findNamed(app, tx, repository.id, parsed);
-    const leaseUntilMs = tags.length > 0 ? null : nowMs + app.config.PUSH_TEMP_TAG_EXPIRATION_SEC * 1000;
-    const row = { repositoryId: repository.id, digest, parsed, content, nowMs, leaseUntilMs };
-    const { id, isNew } = await putManifestRow(tx, row);
-    if (isNew) {
-      await insertNamed(tx, repository.id, id, digest, parsed, named);
-      await insertLabels(tx, repository.id, id, labels);
-    } else await showBlobsOf(tx, repository.id, id);
-    if (parsed.kind === "index" && app.config.RESET_CHILD_MANIFEST_EXPIRATION) await endChildLeases(tx, id);
-    if (tags.length === 0) return;
-
-    const rules = await loadImmutabilityRules(app.config, tx, repository);
-    const isKnown = isNew && parsed.kind === "image";
-    const value = isKnown ? labels.get(EXPIRY_LABEL) : await findExpiryLabel(tx, id);
-    const lifetimeMs = value === undefined ? undefined : labeledLifetimeMs(app.config, value);
-    const expiresMs = lifetimeMs === undefined ? undefined : nowMs + lifetimeMs;
-    for (const name of tags) {
-      await setTag(tx, { repositoryId: repository.id, rules, name, manifestId: id, expiresMs, nowMs });
-      await logRepositoryAction(tx, {
-        kind: "push_repo",
-        caller,
-        repository,
-        request: input.request,
-        nowMs,
-        metadata: { tag: name },
-      });
-    }
-  });
+  const push = { caller, input, digest, parsed, tags, labels };
+  const usage = await tellingOfQuota(app, () => app.db.tx((tx) => write(app, tx, push)));
+  if (usage?.severity === "Warning") await tellAdmins(app, usage.namespaceId, "Warning");
   if (tags.length > 0) app.pulls.notePush(repository.id);
   return { digest, subject: parsed.subject?.digest, mediaType: parsed.mediaType };
 }
 
+interface Push {
+  readonly caller: Caller;
+  readonly input: PutManifest;
+  readonly digest: Digest;
+  readonly parsed: ParsedManifest;
+  readonly tags: readonly TagName[];
+  readonly labels: ReadonlyMap<string, string>;
+}
+
+/** The transaction of a push. Throws `QuotaExceededError`; else gives how its namespace stands with its quota. */
+async function write(app: PutApp, tx: Tx, push: Push): ReturnType<typeof settleWithinQuota> {
+  const { digest, parsed, tags, labels } = push;
+  const { repository, content } = push.input;
+  const nowMs = app.clock.nowMs();
+  await lockRepository(tx, repository);
+  const named = await findNamed(app, tx, repository.id, parsed);
+  const leaseUntilMs = tags.length > 0 ? null : nowMs + app.config.PUSH_TEMP_TAG_EXPIRATION_SEC * 1000;
+  const row = { repositoryId: repository.id, digest, parsed, content, nowMs, leaseUntilMs };
+  const { id, isNew } = await putManifestRow(tx, row);
+  let change: UsageChange | undefined;
+  if (isNew) {
+    change = await countNamed(app.config, tx, repository, id, [...named.blobs.values()]);
+    await insertNamed(tx, repository.id, id, digest, parsed, named);
+    await insertLabels(tx, repository.id, id, labels);
+  } else await showBlobsOf(tx, repository.id, id);
+  if (parsed.kind === "index" && app.config.RESET_CHILD_MANIFEST_EXPIRATION) await endChildLeases(tx, id);
+  if (tags.length > 0) await setTags(app, tx, push, { id, isNew }, nowMs);
+  return settleWithinQuota(app.config, tx, repository.id, change);
+}
+
+async function setTags(
+  app: PutApp,
+  tx: Tx,
+  { caller, input, parsed, tags, labels }: Push,
+  manifest: { readonly id: number; readonly isNew: boolean },
+  nowMs: number,
+): Promise<void> {
+  const { repository, request } = input;
+  const rules = await loadImmutabilityRules(app.config, tx, repository);
+  const isKnown = manifest.isNew && parsed.kind === "image";
+  const value = isKnown ? labels.get(EXPIRY_LABEL) : await findExpiryLabel(tx, manifest.id);
+  const lifetimeMs = value === undefined ? undefined : labeledLifetimeMs(app.config, value);
+  const expiresMs = lifetimeMs === undefined ? undefined : nowMs + lifetimeMs;
+  for (const name of tags) {
+    await setTag(tx, { repositoryId: repository.id, rules, name, manifestId: manifest.id, expiresMs, nowMs });
+    await logRepositoryAction(tx, { kind: "push_repo", caller, repository, request, nowMs, metadata: { tag: name } });
+  }
+}
+
 interface Named {
-  readonly blobs: ReadonlyMap<string, { id: number }>;
+  readonly blobs: ReadonlyMap<string, { readonly id: number; readonly sizeBytes: number }>;
   readonly missingBlobs: readonly Digest[];
   readonly children: ReadonlyMap<string, number>;
 }
