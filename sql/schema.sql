@@ -96,7 +96,7 @@ CREATE TABLE autoprune_policy (
   namespace_id bigint not null references account (id),
   -- null: for the whole namespace
   repository_id bigint references repository (id),
-  method text not null check (method in ('number_of_tags', 'creation_date')),
+  method text not null check (method in ('number_of_tags', 'creation_date', 'last_pull_date')),
   -- a count, or a duration such as 5d, as it was given
   value text not null,
   tag_pattern text,
@@ -318,7 +318,7 @@ CREATE TABLE manifest_blob (
   primary key (manifest_id, blob_id)
 );
 
-CREATE INDEX manifest_blob_by_blob on manifest_blob (repository_id, blob_id);
+CREATE INDEX manifest_blob_by_blob on manifest_blob (repository_id, blob_id, manifest_id);
 
 CREATE TABLE manifest_child (
   manifest_id bigint not null references manifest (id),
@@ -460,7 +460,7 @@ CREATE INDEX oauth_token_consent on oauth_token (account_id, application_id, id)
 CREATE TABLE prune_repository (
   repository_id bigint primary key references repository (id),
   due_ms bigint not null
-);
+, pulls_due_ms bigint not null default 0);
 
 CREATE INDEX prune_repository_due on prune_repository (due_ms, repository_id);
 
@@ -692,7 +692,7 @@ CREATE TABLE upload_session (
   offset_bytes bigint not null,
   created_ms bigint not null,
   expires_ms bigint not null
-, digest text, writer text, writer_until_ms bigint);
+, digest text, writer text, writer_until_ms bigint, blob_digest text);
 
 CREATE INDEX upload_session_by_expiry on upload_session (expires_ms);
 

@@ -11,6 +11,8 @@ import replication from "../../sql/0008_replication.sql" with { type: "text" };
 import gc from "../../sql/0009_gc.sql" with { type: "text" };
 import prune from "../../sql/0010_prune.sql" with { type: "text" };
 import quota from "../../sql/0011_quota.sql" with { type: "text" };
+import blobDigest from "../../sql/0012_blob_digest.sql" with { type: "text" };
+import lastPull from "../../sql/0013_last_pull.sql" with { type: "text" };
 import type { Migration } from "./migrate.ts";
 
 /** In order, without gaps. Only ever added to: the text of one that was released never changes. */
@@ -26,4 +28,6 @@ export const migrations: readonly Migration[] = [
   { id: 9, name: "gc", text: gc },
   { id: 10, name: "prune", text: prune },
   { id: 11, name: "quota", text: quota },
+  { id: 12, name: "blob_digest", text: blobDigest },
+  { id: 13, name: "last_pull", text: lastPull },
 ];
