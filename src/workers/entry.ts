@@ -3,8 +3,9 @@
  * own, and runs until it is told to stop. It shares nothing with the main thread.
  */
 
+import type { App } from "../app.ts";
 import { bootDatabase, bootLogger, bootStorage } from "../boot-parts.ts";
-import type { ReplicationApp } from "../domain/replication/run.ts";
+import { systemClock } from "../lib/clock.ts";
 import { errorFields } from "../observe/logger.ts";
 import { startGc } from "./gc.ts";
 import type { FromWorker, ToWorker, WorkerConfig, WorkerEvent, WorkerKind } from "./messages.ts";
@@ -13,7 +14,8 @@ import { startReplication } from "./replication.ts";
 /** What the work and its leases need at once; the main thread has the rest of what the operator allows. */
 const CONNECTIONS_MAX: Record<WorkerKind, number> = { replication: 6, gc: 3 };
 
-type Work = (app: ReplicationApp, report: (event: WorkerEvent) => void) => { stop(): Promise<void> };
+type WorkApp = Pick<App, "config" | "db" | "storage" | "clock" | "log">;
+type Work = (app: WorkApp, report: (event: WorkerEvent) => void) => { stop(): Promise<void> };
 
 const WORKS: Record<WorkerKind, Work> = {
   replication: (app, report) => startReplication(app, (event) => report({ of: "replication", event })),
@@ -36,7 +38,9 @@ async function start({ work, loaded, isShared }: Extract<ToWorker, { kind: "star
   const log = bootLogger(config, { isShared });
   const db = await bootDatabase(withFewConnections(config, CONNECTIONS_MAX[work]), log);
   const storage = await bootStorage(loaded, log);
-  const running = WORKS[work]({ config, db, storage, log }, (event) => tell({ kind: "event", event }));
+  const running = WORKS[work]({ config, db, storage, clock: systemClock, log }, (event) =>
+    tell({ kind: "event", event }),
+  );
   stop = async () => {
     try {
       await running.stop();

@@ -15,7 +15,7 @@ import type { WorkerEvent } from "./messages.ts";
 import type { SpawnOptions } from "./spawn.ts";
 import { spawnWorker } from "./spawn.ts";
 
-type GcApp = Pick<App, "config" | "db" | "storage" | "log">;
+type GcApp = Pick<App, "config" | "db" | "storage" | "clock" | "log">;
 
 /** Rounds that find nothing, one after the other, before a worker of `berth serve` gives its memory back. */
 const IDLE_ROUNDS = 10;

@@ -17,6 +17,8 @@ export interface UploadSession {
   readonly offsetBytes: number;
   /** Digest of the stored bytes in `algorithm`; undefined when no instance knows it. */
   readonly digest: Digest | undefined;
+  /** The blob that a request has begun to make of it, where `digest` is not the same: `end.ts`. */
+  readonly blobDigest: Digest | undefined;
   readonly expiresMs: number;
   /** The claim that the row held when it was read, see `claim.ts`; undefined when nobody had it. */
   readonly writer: string | undefined;
@@ -33,6 +35,7 @@ interface UploadRow {
   digest_algorithm: string;
   offset_bytes: number;
   digest: string | null;
+  blob_digest: string | null;
   expires_ms: number;
   writer: string | null;
   writer_until_ms: number | null;
@@ -44,10 +47,10 @@ export async function insertUpload(
 ): Promise<void> {
   await tx.sql`/* upload.insert */
     insert into upload_session (id, repository_id, account_id, principal, location, storage_state, digest_algorithm,
-                                offset_bytes, created_ms, expires_ms)
+                                offset_bytes, blob_digest, created_ms, expires_ms)
     values (${upload.id}, ${upload.repositoryId}, ${upload.accountId}, ${upload.principal}, ${upload.location},
-            ${upload.storageState}, ${upload.algorithm}, ${upload.offsetBytes}, ${upload.createdMs},
-            ${upload.expiresMs})`;
+            ${upload.storageState}, ${upload.algorithm}, ${upload.offsetBytes}, ${upload.blobDigest ?? null},
+            ${upload.createdMs}, ${upload.expiresMs})`;
 }
 
 export async function findUpload(db: Db, id: string): Promise<UploadSession | undefined> {
@@ -80,6 +83,13 @@ export async function advanceUpload(
 export async function deleteUploadRow(tx: Tx, id: string, claimId?: string): Promise<boolean> {
   const rows = await tx.sql`/* upload.delete */
     delete from upload_session where id = ${id} ${heldBy(tx, claimId)} returning id`;
+  return rows.length > 0;
+}
+
+/** Notes what a request is about to make of an upload. False when the session is over. */
+export async function noteBlobDigest(tx: Tx, id: string, digest: Digest): Promise<boolean> {
+  const rows = await tx.sql`/* upload.note_blob */
+    update upload_session set blob_digest = ${digest} where id = ${id} returning id`;
   return rows.length > 0;
 }
 
@@ -137,8 +147,8 @@ export async function listExpiredUploads(
 }
 
 function columns(db: Db) {
-  return db.sql`id, repository_id, account_id, location, storage_state, digest_algorithm, offset_bytes, digest, expires_ms,
-           writer, writer_until_ms`;
+  return db.sql`id, repository_id, account_id, location, storage_state, digest_algorithm, offset_bytes, digest, blob_digest,
+           expires_ms, writer, writer_until_ms`;
 }
 
 function decodeUpload(row: UploadRow): UploadSession {
@@ -151,6 +161,7 @@ function decodeUpload(row: UploadRow): UploadSession {
     algorithm: row.digest_algorithm === "sha512" ? "sha512" : "sha256",
     offsetBytes: toNumber(row.offset_bytes),
     digest: row.digest === null ? undefined : findDigest(row.digest),
+    blobDigest: row.blob_digest === null ? undefined : findDigest(row.blob_digest),
     expiresMs: toNumber(row.expires_ms),
     writer: row.writer ?? undefined,
     writerUntilMs: row.writer_until_ms === null ? undefined : toNumber(row.writer_until_ms),

@@ -9,9 +9,14 @@ import { loadConfig } from "../../config/load.ts";
 import { migrate } from "../../db/migrate.ts";
 import { migrations } from "../../db/migrations.ts";
 import { RegistryError } from "../../errors.ts";
+import { type Digest, parseDigest } from "../../oci/digest.ts";
 import type { StorageDriver } from "../../storage/driver.ts";
 import { openLocalStorage } from "../../storage/local.ts";
+import { blobKey } from "../../storage/paths.ts";
 import { createBlobStore } from "../../storage/placement.ts";
+import { putBlob } from "../blob/queries.ts";
+import { collect } from "../gc/round.ts";
+import { Tally } from "../gc/tally.ts";
 import { findUpload, insertUpload } from "./queries.ts";
 import { cleanStores, sweepUploads } from "./sweep.ts";
 
@@ -57,7 +62,12 @@ async function makeWorld(databases: TestDatabases, keys: Record<string, unknown>
       utimesSync(join(dir.path, name, "uploads", id), touched, touched);
       return { id, state };
     },
-    async session(location: string, expiresMs: number, kept: { id: string; state: string }): Promise<void> {
+    async session(
+      location: string,
+      expiresMs: number,
+      kept: { id: string; state: string },
+      blobDigest?: Digest,
+    ): Promise<void> {
       await db.tx((tx) =>
         insertUpload(tx, {
           id: kept.id,
@@ -69,6 +79,7 @@ async function makeWorld(databases: TestDatabases, keys: Record<string, unknown>
           algorithm: "sha256",
           offsetBytes: 1000,
           digest: undefined,
+          blobDigest,
           createdMs: 0,
           expiresMs,
           writer: undefined,
@@ -95,6 +106,45 @@ withDatabases("sweeping uploads", (databases) => {
     expect(world.files("near")).toEqual([lives.id]);
     expect(await findUpload(world.app.db, over.id)).toBeUndefined();
     expect(await findUpload(world.app.db, lives.id)).toMatchObject({ offsetBytes: 1000 });
+    world.done();
+  }, 30_000);
+
+  test("a blob that a dead request had stored gets its row, and is then collected", async () => {
+    const world = await makeWorld(databases);
+    const { app } = world;
+    const digests = ["1", "2", "3"].map((digit) => parseDigest(`sha256:${digit.repeat(64)}`));
+    for (const digest of digests) {
+      const { id, state } = await world.left("near", 0);
+      await app.storage.driver("near").commitUpload(id, state, blobKey(digest), 1000);
+    }
+    const [stored, noted, acknowledged] = digests;
+    if (!stored || !noted || !acknowledged) throw new Error("three digests");
+    await app.db.tx(async (tx) => {
+      const blobId = await putBlob(tx, { digest: acknowledged, sizeBytes: 1000, location: "near", nowMs: 0 });
+      await tx.sql`/* test.link */
+        insert into repository_blob (repository_id, blob_id, lease_until_ms, created_ms) values (1, ${blobId}, 0, 0)`;
+    });
+    const gone = () => ({ id: crypto.randomUUID(), state: "1000" });
+    await world.session("near", Date.now() - 1, gone());
+    await app.db.sql`/* test.stored */ update upload_session set digest = ${stored}`;
+    await world.session("near", Date.now() - 1, gone(), noted);
+    await world.session("near", Date.now() - 1, gone(), acknowledged);
+    expect(await sweepUploads(app)).toBe(3);
+    const leases = () => app.db.sql<{ digest: string; left: number }>`/* test.leases */
+      select b.digest, b.lease_until_ms - ${app.db.dialect.nowMs} as left from blob b
+      join blob_placement p on p.blob_id = b.id where p.location = 'near' order by b.digest`;
+    // Whoever pushes the same digest at this moment has its time, too.
+    const rows = await leases();
+    expect(rows.map(({ digest }) => digest)).toEqual([stored, noted, acknowledged]);
+    for (const { left } of rows) expect(Number(left)).toBeGreaterThan(30_000);
+
+    await collect(app, new Tally());
+    expect(await leases()).toHaveLength(3);
+    await app.db.sql`/* test.later */ update blob set lease_until_ms = 1`;
+    await collect(app, new Tally());
+    expect((await leases()).map(({ digest }) => digest)).toEqual([acknowledged]);
+    const found = await Promise.all(digests.map((digest) => app.storage.driver("near").find(blobKey(digest))));
+    expect(found).toEqual([undefined, undefined, { sizeBytes: 1000 }]);
     world.done();
   }, 30_000);
 

@@ -3,7 +3,8 @@
 import type { App } from "../../app.ts";
 import type { Database } from "../../db/db.ts";
 import { errorFields } from "../../observe/logger.ts";
-import { deleteUploadRow, listExpiredUploads } from "./queries.ts";
+import { endUpload } from "./end.ts";
+import { listExpiredUploads } from "./queries.ts";
 
 type SweepApp = Pick<App, "config" | "db" | "clock" | "storage" | "log" | "state">;
 
@@ -23,8 +24,7 @@ export async function sweepUploads(app: SweepApp): Promise<number> {
     if (!app.storage.isUp(location)) continue;
     for (const session of await listExpiredUploads(app.db, location, app.clock.nowMs(), STEP_MAX)) {
       try {
-        await app.storage.driver(location).deleteUpload(session.id, session.storageState);
-        await app.db.tx((tx) => deleteUploadRow(tx, session.id));
+        await endUpload(app, session);
         removed++;
       } catch (error) {
         app.log.warn("cannot remove a stale upload", { upload: session.id, ...errorFields(error) });

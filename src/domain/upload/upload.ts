@@ -15,8 +15,10 @@ import { type Caller, principalName } from "../access/actor.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
 import { findBlobAnywhere, linkBlob, putBlob } from "../blob/queries.ts";
 import { beingDeleted, RELIABLE_MS, reserveBlob } from "../blob/reserve.ts";
+import { findQuotaState, requireRoom, tellingOfQuota } from "../quota/check.ts";
 import { queueReplication } from "../replication/targets.ts";
 import { busy, type Claim, keepingClaim, withClaim } from "./claim.ts";
+import { endUpload, noteBlob } from "./end.ts";
 import { advanceUpload, deleteUploadRow, findUpload, insertUpload, type UploadSession } from "./queries.ts";
 
 export type { UploadSession } from "./queries.ts";
@@ -51,15 +53,21 @@ const NOT_STORED = "";
 
 const NO_BYTES: UploadBody = { stream: null, lengthBytes: 0, range: undefined, signal: undefined };
 
-/** Starts a session. `algorithm` is what the client says it will name the blob by; a PUT may still name another. */
+/**
+ * Starts a session. `algorithm` is what the client says it will name the blob by; a PUT may still name another. `digest` is
+ * given where the same request brings the bytes.
+ */
 export async function startUpload(
   app: UploadApp,
   caller: Caller,
   repository: RepositoryFacts,
   algorithm: DigestAlgorithm,
+  digest?: Digest,
 ): Promise<UploadSession> {
   const { principal } = caller;
   if (!principal) throw new RegistryError("unauthorized", { detail: { decision: "anonymous" } });
+  const quota = await findQuotaState(app.config, app.db, repository.id);
+  await tellingOfQuota(app, async () => requireRoom(quota, 0));
   const { location } = app.storage.writable();
   const nowMs = app.clock.nowMs();
   const session: UploadSession = {
@@ -71,6 +79,7 @@ export async function startUpload(
     algorithm,
     offsetBytes: 0,
     digest: undefined,
+    blobDigest: digest,
     expiresMs: nowMs + app.config.BLOBUPLOAD_DELETION_DATE_THRESHOLD * 60_000,
     writer: undefined,
     writerUntilMs: undefined,
@@ -132,6 +141,9 @@ export async function finishUpload(
 ): Promise<void> {
   return withUpload(app, session, async (begun, claim) => {
     const algorithm = digestAlgorithm(digest);
+    // Goes on while the bytes come; they become the blob when it is done.
+    const noted = noteBlob(app, begun, digest);
+    noted.catch(() => undefined);
     const { session: full, hasher } = await append(app, begun, body, { algorithm, claim, lastKey: blobKey(digest) });
     const actual = hasher?.digest() ?? recordedDigest(full, algorithm) ?? (await rehash(app, full, algorithm)).digest();
     if (actual !== digest) {
@@ -141,6 +153,7 @@ export async function finishUpload(
         detail: { digest, actual },
       });
     }
+    if (!(await noted)) throw new RegistryError("blob_upload_unknown", { detail: { uuid: session.id } });
     await store(app, full, digest, claim);
   });
 }
@@ -185,6 +198,8 @@ async function append(
   const driver = app.storage.driver(session.location);
   const hasher = kept ?? (lastKey === undefined ? undefined : await rehash(app, session, algorithm));
   const limitBytes = sizeBytes(app.config.MAXIMUM_LAYER_SIZE);
+  const quota = await findQuotaState(app.config, app.db, session.repositoryId);
+  requireRoom(quota, session.offsetBytes + (body.lengthBytes ?? 0));
   const stopTimer = app.metrics.chunkUploadDuration.startTimer({ region: session.location });
   const state = await storedState(app, session);
   const writer = await driver.openUpload(session.id, state, session.offsetBytes, lastKey);
@@ -193,6 +208,7 @@ async function append(
     for await (const chunk of body.stream) {
       received += chunk.length;
       if (session.offsetBytes + received > limitBytes) throw tooLarge(session.offsetBytes + received, limitBytes);
+      requireRoom(quota, session.offsetBytes + received);
       if (claim?.isDue()) await claim.renew();
       // The write runs on while the hash is computed; it waits only when too much is in flight.
       const written = writer.write(chunk);
@@ -303,9 +319,11 @@ async function store(app: UploadApp, session: UploadSession, digest: Digest, cla
   const driver = app.storage.driver(location);
   const key = blobKey(digest);
   let reservedMs = await reserveBlob(app.db, digest);
+  let wasStored = false;
   // Bytes the store has already are not written again; they were durable before their row was.
   await keepingClaim(claim, async () => {
-    if (await isStored(app, location, digest)) await driver.deleteUpload(session.id, session.storageState);
+    wasStored = await isStored(app, location, digest);
+    if (wasStored) await driver.deleteUpload(session.id, session.storageState);
     else await driver.commitUpload(session.id, await storedState(app, session), key, session.offsetBytes);
   });
   const isLate = () => performance.now() - reservedMs > RELIABLE_MS;
@@ -314,10 +332,10 @@ async function store(app: UploadApp, session: UploadSession, digest: Digest, cla
   await app.db.tx(async (tx) => {
     // First: what was committed under a claim that is lost may be what another request wrote.
     if (!(await deleteUploadRow(tx, session.id, claim?.id)) && claim) throw busy(session.offsetBytes);
-    const blobId = await putBlob(tx, { digest, sizeBytes: session.offsetBytes, location, nowMs });
+    const blobId = await putBlob(tx, { digest, sizeBytes: session.offsetBytes, location, wasStored, nowMs });
     if (isLate()) throw beingDeleted(digest);
     await queueReplication(tx, app, blobId, location);
-    await linkBlob(tx, {
+    await linkBlob(app.config, tx, {
       repositoryId: session.repositoryId,
       blobId,
       digest,
@@ -337,7 +355,10 @@ async function requireStill(app: UploadApp, session: UploadSession, digest: Dige
   return reservedMs;
 }
 
-/** The row and the object are both there. The cheaper question comes first, because most blobs are new. */
+/**
+ * The row and the object are both there, and nobody has found the bytes to be bad. The cheaper question comes first, because
+ * most blobs are new.
+ */
 async function isStored(app: UploadApp, location: string, digest: Digest): Promise<boolean> {
   const driver = app.storage.driver(location);
   const key = blobKey(digest);
@@ -349,8 +370,7 @@ async function isStored(app: UploadApp, location: string, digest: Digest): Promi
 
 async function dropUpload(app: UploadApp, session: UploadSession, claim: Claim | undefined): Promise<void> {
   app.uploadHashes.drop(session.id);
-  await app.storage.driver(session.location).deleteUpload(session.id, session.storageState);
-  await app.db.tx((tx) => deleteUploadRow(tx, session.id, claim?.id), PROGRESS);
+  await endUpload(app, session, claim?.id);
   if (claim) claim.isGivenUp = true;
 }
 
@@ -360,12 +380,14 @@ function withUpload<T>(
   session: UploadSession,
   work: (session: UploadSession, claim: Claim | undefined) => Promise<T>,
 ): Promise<T> {
-  return app.uploadHashes.exclusive(
-    session.id,
-    () => withClaim(app, session, work),
-    () => {
-      throw busy(session.offsetBytes);
-    },
+  return tellingOfQuota(app, () =>
+    app.uploadHashes.exclusive(
+      session.id,
+      () => withClaim(app, session, work),
+      () => {
+        throw busy(session.offsetBytes);
+      },
+    ),
   );
 }
 

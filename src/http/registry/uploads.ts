@@ -52,7 +52,7 @@ async function start({ app, caller, request, repository, query }: StartContext):
     return started(app, repository.path, await startUpload(app, caller, repository, algorithmOf(query, undefined)));
   }
   const digest = parseDigest(digestText);
-  const session = await startUpload(app, caller, repository, digestAlgorithm(digest));
+  const session = await startUpload(app, caller, repository, digestAlgorithm(digest), digest);
   try {
     await finishUpload(app, session, digest, uploadBody(request));
   } catch (error) {
