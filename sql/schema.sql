@@ -26,7 +26,7 @@ CREATE TABLE account (
   created_ms bigint not null,
   last_accessed_ms bigint,
   failed_logins integer not null default 0,
-  last_failed_login_ms bigint, prompts text not null default '[]', superuser boolean not null default false, shared_email text,
+  last_failed_login_ms bigint, prompts text not null default '[]', superuser boolean not null default false, shared_email text, restore_name text, restore_email text, restore_shared_email text, restore_enabled boolean, restored_ms bigint,
   check ((kind = 'robot') = (owner_id is not null))
 );
 
@@ -37,6 +37,8 @@ CREATE INDEX account_by_owner on account (owner_id, username) where owner_id is 
 CREATE INDEX account_deleted on account (deleted_ms) where deleted_ms is not null;
 
 CREATE INDEX account_promoted on account (id) where superuser = true;
+
+CREATE INDEX account_restorable on account (deleted_ms, id) where restore_name is not null and owner_id is null;
 
 CREATE TABLE "action_log" (
   id integer primary key autoincrement,
@@ -477,7 +479,7 @@ CREATE TABLE repository (
   trust_enabled boolean not null default false,
   created_ms bigint not null,
   last_modified_ms bigint,
-  deleted_ms bigint,
+  deleted_ms bigint, restore_name text, restore_state text,
   unique (namespace_id, name)
 );
 
@@ -489,6 +491,8 @@ CREATE INDEX repository_deleted on repository (deleted_ms) where deleted_ms is n
 
 CREATE INDEX repository_public on repository (path, kind, visibility, deleted_ms)
   where visibility = 'public' and deleted_ms is null;
+
+CREATE INDEX repository_restorable on repository (namespace_id, deleted_ms, id) where restore_name is not null;
 
 CREATE TABLE repository_action_count (
   repository_id bigint not null references repository (id),
@@ -545,6 +549,23 @@ CREATE INDEX repository_word_by_namespace on repository_word (namespace_id, word
 CREATE INDEX repository_word_by_repository on repository_word (repository_id, word);
 
 CREATE INDEX repository_word_public on repository_word (word, repository_id, public) where public = true;
+
+CREATE TABLE retired_member (
+  team_id bigint not null references team (id),
+  account_id bigint not null references account (id),
+  primary key (team_id, account_id)
+);
+
+CREATE INDEX retired_member_by_account on retired_member (account_id);
+
+CREATE TABLE retired_role (
+  repository_id bigint not null references repository (id),
+  account_id bigint not null references account (id),
+  role text not null check (role in ('read', 'write', 'admin')),
+  primary key (repository_id, account_id)
+);
+
+CREATE INDEX retired_role_by_account on retired_role (account_id);
 
 CREATE TABLE robot_federation (
   robot_id bigint not null references account (id),

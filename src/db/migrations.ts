@@ -13,6 +13,7 @@ import prune from "../../sql/0010_prune.sql" with { type: "text" };
 import quota from "../../sql/0011_quota.sql" with { type: "text" };
 import blobDigest from "../../sql/0012_blob_digest.sql" with { type: "text" };
 import lastPull from "../../sql/0013_last_pull.sql" with { type: "text" };
+import undelete from "../../sql/0014_undelete.sql" with { type: "text" };
 import type { Migration } from "./migrate.ts";
 
 /** In order, without gaps. Only ever added to: the text of one that was released never changes. */
@@ -30,4 +31,5 @@ export const migrations: readonly Migration[] = [
   { id: 11, name: "quota", text: quota },
   { id: 12, name: "blob_digest", text: blobDigest },
   { id: 13, name: "last_pull", text: lastPull },
+  { id: 14, name: "undelete", text: undelete },
 ];
