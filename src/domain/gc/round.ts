@@ -12,7 +12,7 @@ import { collectManifests } from "./manifests.ts";
 import { endExpiredTags, removeEndedTags } from "./tags.ts";
 import type { Tally } from "./tally.ts";
 
-export type GcApp = Pick<App, "db" | "storage" | "log">;
+export type GcApp = Pick<App, "config" | "db" | "storage" | "log">;
 
 /** After each step, as long as the step took: whoever pushes meanwhile gets at least every other turn. */
 const REST_MS_MAX = 50;
