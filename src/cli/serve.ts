@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import { type BootedApp, boot, bootLogger, logLevelOf } from "../boot.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import { ensureBootstrapToken } from "../domain/oauth/bootstrap.ts";
+import { countsTotals } from "../domain/quota/due.ts";
 import { ensureAdmin } from "../domain/user/first-user.ts";
 import { createMetricsHandler } from "../http/metrics.ts";
 import { createForwarding } from "../http/middleware/client-address.ts";
@@ -17,6 +18,7 @@ import { countWork } from "../workers/count.ts";
 import { collectsAnything, collectWhenDue } from "../workers/gc.ts";
 import { startMaintenance } from "../workers/maintenance.ts";
 import type { WorkerEvent } from "../workers/messages.ts";
+import { countWhenDue } from "../workers/quota.ts";
 import { restWhileMoved } from "../workers/rest-while-moved.ts";
 import { spawnWorker } from "../workers/spawn.ts";
 import { EXIT, type Invocation } from "./invocation.ts";
@@ -131,6 +133,7 @@ function startWork(app: BootedApp, loaded: LoadedConfig, sibling: Sibling | unde
     };
     if (copies) stops.push(spawnWorker(app, { ...options, work: "replication" }));
     if (collectsAnything(app)) stops.push(collectWhenDue(app, options));
+    if (countsTotals(app)) stops.push(countWhenDue(app, options));
   }
   return async () => {
     await Promise.all(stops.map((stop) => stop()));

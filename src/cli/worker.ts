@@ -4,12 +4,14 @@
  */
 
 import { type BootedApp, boot, bootLogger } from "../boot.ts";
+import { countsTotals } from "../domain/quota/due.ts";
 import { createMetricsHandler } from "../http/metrics.ts";
 import { type Listener, listen } from "../http/server.ts";
 import { VERSION } from "../version.ts";
 import { countWork } from "../workers/count.ts";
 import { collectsAnything, startGc } from "../workers/gc.ts";
 import { startMaintenance } from "../workers/maintenance.ts";
+import { startQuotaLater } from "../workers/quota.ts";
 import { startReplication } from "../workers/replication.ts";
 import { restWhileMoved } from "../workers/rest-while-moved.ts";
 import { EXIT, type Invocation, UsageError } from "./invocation.ts";
@@ -29,6 +31,7 @@ const KINDS: Record<string, Kind> = {
     start: (app) => startReplication(app, (event) => countWork(app, { of: "replication", event })).stop,
   },
   gc: { isOn: collectsAnything, start: (app) => startGc(app, (event) => countWork(app, event)).stop },
+  quota: { isOn: countsTotals, start: (app) => startQuotaLater(app, (event) => countWork(app, event)).stop },
   maintenance: { isOn: () => true, start: startMaintenance },
 };
 

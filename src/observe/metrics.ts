@@ -67,6 +67,8 @@ export function createMetrics() {
     gcBlobs: counter("quay_gc_storage_blobs_deleted_total", "blobs deleted from storage"),
     gcBytes: counter("berth_gc_bytes_deleted_total", "bytes of blobs deleted from storage"),
     gcRows: counter("quay_gc_table_rows_deleted_total", "rows removed by garbage collection", ["table"]),
+    quotaCompared: counter("berth_quota_reconciled_total", "namespaces whose totals were counted afresh and compared"),
+    quotaDrifts: counter("berth_quota_drift_total", "namespaces whose kept totals were wrong and are counted again"),
     auditDropped: counter("berth_action_log_dropped_total", "action-log entries that were not kept", ["kind"]),
     dbQueries: counter("berth_db_queries_total", "database queries sent"),
     dbTransactions: counter("berth_db_transactions_total", "database transactions begun"),

@@ -14,6 +14,11 @@ export function countWork({ metrics }: Pick<App, "metrics">, told: WorkerEvent):
     }
     return;
   }
+  if (told.of === "quota") {
+    metrics.quotaCompared.inc(told.compared);
+    metrics.quotaDrifts.inc(told.drifted);
+    return;
+  }
   const { rowsByTable, blobs, bytes, repositories, namespaces } = told.tally;
   metrics.gcIterations.inc();
   metrics.gcNamespaces.inc(namespaces);

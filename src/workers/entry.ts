@@ -9,10 +9,11 @@ import { systemClock } from "../lib/clock.ts";
 import { errorFields } from "../observe/logger.ts";
 import { startGc } from "./gc.ts";
 import type { FromWorker, ToWorker, WorkerConfig, WorkerEvent, WorkerKind } from "./messages.ts";
+import { startQuota } from "./quota.ts";
 import { startReplication } from "./replication.ts";
 
 /** What the work and its leases need at once; the main thread has the rest of what the operator allows. */
-const CONNECTIONS_MAX: Record<WorkerKind, number> = { replication: 6, gc: 3 };
+const CONNECTIONS_MAX: Record<WorkerKind, number> = { replication: 6, gc: 3, quota: 2 };
 
 type WorkApp = Pick<App, "config" | "db" | "storage" | "clock" | "log">;
 type Work = (app: WorkApp, report: (event: WorkerEvent) => void) => { stop(): Promise<void> };
@@ -20,6 +21,7 @@ type Work = (app: WorkApp, report: (event: WorkerEvent) => void) => { stop(): Pr
 const WORKS: Record<WorkerKind, Work> = {
   replication: (app, report) => startReplication(app, (event) => report({ of: "replication", event })),
   gc: startGc,
+  quota: startQuota,
 };
 
 declare const self: Worker;

@@ -13,12 +13,9 @@ import { Tally } from "../domain/gc/tally.ts";
 import { errorFields } from "../observe/logger.ts";
 import type { WorkerEvent } from "./messages.ts";
 import type { SpawnOptions } from "./spawn.ts";
-import { spawnWorker } from "./spawn.ts";
+import { workWhenDue } from "./when-due.ts";
 
 type GcApp = Pick<App, "config" | "db" | "storage" | "clock" | "log">;
-
-/** Rounds that find nothing, one after the other, before a worker of `berth serve` gives its memory back. */
-const IDLE_ROUNDS = 10;
 
 /** What the config turns on. */
 function queuesOf({ config }: Pick<App, "config">): PurgeQueue[] {
@@ -81,46 +78,17 @@ export function startGc(app: GcApp, report: (event: WorkerEvent) => void): { sto
   };
 }
 
-/**
- * Has a worker as long as there is something to collect: a registry where nothing happens keeps the memory of one, and looks
- * with one query every GARBAGE_COLLECTION_FREQUENCY.
- */
+/** Has a worker of `berth serve` as long as there is something to collect. */
 export function collectWhenDue(app: GcApp, options: Omit<SpawnOptions, "work">): () => Promise<void> {
-  const everyMs = app.config.GARBAGE_COLLECTION_FREQUENCY * 1000;
-  let stopWorker: (() => Promise<void>) | undefined;
-  let ending: Promise<void> | undefined;
-  let idleRounds = 0;
   let knowsDefault = false;
-
-  function heard(event: WorkerEvent): void {
-    options.onEvent(event);
-    idleRounds = event.of === "gc" && event.isIdle ? idleRounds + 1 : 0;
-    if (idleRounds < IDLE_ROUNDS || !stopWorker) return;
-    const stop = stopWorker;
-    stopWorker = undefined;
-    ending = stop().finally(() => {
-      ending = undefined;
-    });
-  }
-
-  async function look(): Promise<void> {
-    if (stopWorker || ending) return;
-    try {
+  return workWhenDue(app, {
+    ...options,
+    work: "gc",
+    everyMs: app.config.GARBAGE_COLLECTION_FREQUENCY * 1000,
+    isDue: async () => {
       if (!knowsDefault) await noteDefaultPolicy(app.db, app.config);
       knowsDefault = true;
-      if (!(await isAnythingDue(app)) || isOver) return;
-      idleRounds = 0;
-      stopWorker = spawnWorker(app, { ...options, work: "gc", onEvent: heard });
-    } catch (error) {
-      app.log.warn("cannot ask whether there is anything to collect", errorFields(error));
-    }
-  }
-
-  let isOver = false;
-  const timer = setInterval(() => void look(), everyMs);
-  return async () => {
-    isOver = true;
-    clearInterval(timer);
-    await Promise.all([stopWorker?.(), ending]);
-  };
+      return isAnythingDue(app);
+    },
+  });
 }
