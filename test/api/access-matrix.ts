@@ -47,6 +47,8 @@ export type Right =
   | "organization"
   | "org member"
   | "org member +SU"
+  /** Any superuser, also without FEATURE_SUPERUSERS_FULL_ACCESS. */
+  | "org member or SU"
   | "org admin"
   | "org admin +SU"
   | "team member"
@@ -141,6 +143,15 @@ const HOLDERS: Record<Right, ReadonlySet<CallerCase>> = {
     ...ADMIN,
     ...REPOSITORY_TOKENS,
     "superuser with full access",
+  ),
+  "org member or SU": set(
+    "organization member",
+    "organization creator",
+    ...ADMIN,
+    ...REPOSITORY_TOKENS,
+    "superuser",
+    "superuser with full access",
+    "superuser's token super:user",
   ),
   "org admin": set(...ADMIN),
   "org admin +SU": set(...ADMIN, "superuser with full access"),
@@ -344,6 +355,30 @@ export const MATRIX: Record<string, Right> = {
   "GET /repository/{repository}/permissions/team/{}": "repository admin",
   "PUT /repository/{repository}/permissions/team/{}": "repository admin",
   "DELETE /repository/{repository}/permissions/team/{}": "repository admin",
+
+  // section 13: quota
+  "GET /organization/{orgname}/quota": "org member or SU",
+  "POST /organization/{orgname}/quota": "superuser",
+  "GET /organization/{orgname}/quota/{}": "org member or SU",
+  "PUT /organization/{orgname}/quota/{}": "superuser",
+  "DELETE /organization/{orgname}/quota/{}": "superuser",
+  "GET /organization/{orgname}/quota/{}/limit": "org member",
+  "POST /organization/{orgname}/quota/{}/limit": "superuser",
+  "GET /organization/{orgname}/quota/{}/limit/{}": "org member",
+  "PUT /organization/{orgname}/quota/{}/limit/{}": "superuser",
+  "DELETE /organization/{orgname}/quota/{}/limit/{}": "superuser",
+  "GET /user/quota": "user:admin",
+  "GET /user/quota/{}": "user:admin",
+  "GET /user/quota/{}/limit": "user:admin",
+  "GET /user/quota/{}/limit/{}": "user:admin",
+  "GET /superuser/users/{}/quota": "superuser",
+  "POST /superuser/users/{}/quota": "superuser",
+  "PUT /superuser/users/{}/quota/{}": "superuser",
+  "DELETE /superuser/users/{}/quota/{}": "superuser",
+  "GET /superuser/organization/{}/quota": "superuser",
+  "POST /superuser/organization/{}/quota": "superuser",
+  "PUT /superuser/organization/{}/quota/{}": "superuser",
+  "DELETE /superuser/organization/{}/quota/{}": "superuser",
 
   // section 14: logs
   "GET /repository/{repository}/logs": "repository admin",

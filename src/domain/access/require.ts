@@ -80,7 +80,7 @@ export function requireUnrestricted(caller: Caller, repository: RepositoryFacts)
 
 export interface OrganizationAccess {
   readonly account: Account;
-  /** As far as the caller's scopes go; a superuser with full access counts as admin where the route lets superusers in. */
+  /** As far as the caller's scopes go; a superuser counts as admin where the route lets it in. */
   readonly standing: OrganizationStanding;
 }
 
@@ -90,7 +90,7 @@ export async function requireOrganization(
   caller: Caller,
   name: string,
   needed: "any" | "member" | "admin",
-  superusersToo: boolean,
+  superusersToo: boolean | "any",
 ): Promise<OrganizationAccess> {
   const { principal } = caller;
   if (!principal && needed !== "any") throw refused(caller, "anonymous");
@@ -98,7 +98,7 @@ export async function requireOrganization(
   if (account?.kind !== "organization") throw new RegistryError("not_found");
   const own = principal ? await findStanding(app.db, account.id, principal) : OUTSIDE;
   const capped = capStanding(caller, own);
-  const asSuperuser = superusersToo && isFullAccessSuperuser(app, principal);
+  const asSuperuser = superusersToo && letsSuperuserIn(app, principal, superusersToo === "any");
   const standing = asSuperuser ? { isMember: true, isCreator: true, isAdmin: true } : capped;
   const isEnough = needed === "any" || (needed === "member" ? standing.isMember : standing.isAdmin);
   if (isEnough) return { account, standing };
@@ -106,8 +106,10 @@ export async function requireOrganization(
   throw refused(caller, wouldDo ? "token-scope" : "no-role");
 }
 
-function isFullAccessSuperuser(app: Pick<App, "config">, principal: Principal | undefined): boolean {
-  return principal?.superuser === true && app.config.FEATURE_SUPERUSERS_FULL_ACCESS;
+/** Superusers act on others' organizations with FEATURE_SUPERUSERS_FULL_ACCESS; some things any of them may see. */
+function letsSuperuserIn(app: Pick<App, "config">, principal: Principal | undefined, anyone: boolean): boolean {
+  if (principal?.superuser !== true) return false;
+  return app.config.FEATURE_SUPERUSERS_FULL_ACCESS || (anyone && app.config.FEATURE_SUPER_USERS);
 }
 
 /** The caller's own account. Throws for robots, and for tokens without the scope. */

@@ -98,6 +98,15 @@ export const ACTION_KINDS = [
   "create_immutability_policy",
   "update_immutability_policy",
   "delete_immutability_policy",
+  "org_create_quota",
+  "org_change_quota",
+  "org_delete_quota",
+  "org_create_quota_limit",
+  "org_change_quota_limit",
+  "org_delete_quota_limit",
+  // Berth's own:
+  "blob_copy_bad",
+  "blob_copy_repaired",
 ] as const;
 
 export type ActionKind = (typeof ACTION_KINDS)[number];

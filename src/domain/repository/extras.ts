@@ -49,11 +49,11 @@ export async function findStarredIds(db: Db, accountId: number, ids: readonly nu
 
 export interface Usage {
   readonly sizeBytes: number;
-  /** The limit of its namespace; undefined when it has none. */
+  /** The quota of its namespace; undefined when it has none of its own. */
   readonly limitBytes: number | undefined;
 }
 
-/** Bytes as they were counted so far; 0 where nothing was. */
+/** Bytes as they were counted so far; 0 where nothing was. Counts of an earlier generation are none. */
 export async function findUsage(db: Db, ids: readonly number[]): Promise<ReadonlyMap<number, Usage>> {
   const rows = await db.sql<{
     id: number;
@@ -61,7 +61,8 @@ export async function findUsage(db: Db, ids: readonly number[]): Promise<Readonl
     limit_bytes: number | null;
   }>`/* repository.usage */
     select r.id, u.size_bytes, q.limit_bytes from repository r
-    left join repository_usage u on u.repository_id = r.id
+    left join namespace_usage n on n.namespace_id = r.namespace_id
+    left join repository_usage u on u.repository_id = r.id and u.generation = n.generation
     left join namespace_quota q on q.namespace_id = r.namespace_id
     where ${db.dialect.inList("r.id", ids)}`;
   return new Map(

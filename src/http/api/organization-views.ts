@@ -2,7 +2,6 @@
 
 import { z } from "zod";
 import type { App } from "../../app.ts";
-import type { QuotaReport } from "../../domain/quota/report.ts";
 import type { PendingInvite } from "../../domain/team/invites.ts";
 import type { TeamMember } from "../../domain/team/members.ts";
 import { listRoles, type RepositoryRole } from "../../domain/team/permissions.ts";
@@ -108,42 +107,5 @@ function rolesView(roles: readonly RepositoryRole[]) {
       repository: { name: repository, is_public: isPublic },
       role,
     })),
-  };
-}
-
-/** The quota fields of a namespace's view; none of them without FEATURE_QUOTA_MANAGEMENT. */
-export const quotaFields = () => ({
-  quotas: z
-    .array(
-      z.strictObject({
-        id: z.number(),
-        limit_bytes: z.number(),
-        limits: z.array(z.strictObject({ id: z.number(), type: z.string(), limit_percent: z.number() })),
-      }),
-    )
-    .optional(),
-  quota_report: z
-    .strictObject({
-      quota_bytes: z.number(),
-      configured_quota: z.number().nullable(),
-      running_backfill: z.string(),
-      backfill_status: z.string(),
-    })
-    .optional(),
-});
-
-export function quotaView(report: QuotaReport) {
-  return {
-    quotas: report.quotas.map(({ id, limitBytes, limits }) => ({
-      id,
-      limit_bytes: limitBytes,
-      limits: limits.map((limit) => ({ id: limit.id, type: limit.type, limit_percent: limit.percent })),
-    })),
-    quota_report: {
-      quota_bytes: report.usedBytes,
-      configured_quota: report.configuredBytes ?? null,
-      running_backfill: report.backfillStatus,
-      backfill_status: report.backfillStatus,
-    },
   };
 }

@@ -11,9 +11,10 @@ import {
   type OrganizationDetails,
   updateOrganization,
 } from "../../domain/organization/organization.ts";
-import { findQuotaReports } from "../../domain/quota/report.ts";
+import { findQuotaReports, showsQuota } from "../../domain/quota/report.ts";
 import { listTeams, type TeamSummary } from "../../domain/team/team.ts";
-import { quotaFields, quotaView, teamRoleSchema } from "./organization-views.ts";
+import { teamRoleSchema } from "./organization-views.ts";
+import { quotaFields, quotaReportView } from "./quota-view.ts";
 import { type ApiRoute, json, noContent, route } from "./route.ts";
 import { avatar, avatarSchema } from "./views.ts";
 
@@ -82,7 +83,7 @@ function teamsView(teams: readonly TeamSummary[], isAdmin: boolean) {
 }
 
 async function settingsView(app: App, details: OrganizationDetails) {
-  const report = app.config.FEATURE_QUOTA_MANAGEMENT
+  const report = showsQuota(app.config)
     ? (await findQuotaReports(app.db, app.config, [details.id])).get(details.id)
     : undefined;
   return {
@@ -90,7 +91,7 @@ async function settingsView(app: App, details: OrganizationDetails) {
     invoice_email_address: details.invoiceEmailAddress ?? null,
     tag_expiration_s: details.tagExpirationSeconds,
     is_free_account: true,
-    ...(report ? quotaView(report) : {}),
+    ...(report ? quotaReportView(report) : {}),
   };
 }
 

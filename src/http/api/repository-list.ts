@@ -2,7 +2,9 @@
 
 import { z } from "zod";
 import type { App } from "../../app.ts";
+import type { Config } from "../../config/schema.ts";
 import type { Caller } from "../../domain/access/actor.ts";
+import { defaultQuotaBytes, showsQuota } from "../../domain/quota/report.ts";
 import {
   findLastModified,
   findPopularity,
@@ -93,11 +95,11 @@ async function listedViews(
     wanted.last_modified ? findLastModified(db, ids) : undefined,
     wanted.popularity ? findPopularity(db, ids, app.clock.nowMs()) : undefined,
     principal ? findStarredIds(db, principal.accountId, ids) : undefined,
-    app.config.FEATURE_QUOTA_MANAGEMENT ? findUsage(db, ids) : undefined,
+    showsQuota(app.config) ? findUsage(db, ids) : undefined,
   ]);
   return repositories.map((repository) => ({
     ...repositoryRow(repository),
-    ...(usage && { quota_report: quotaReport(usage.get(repository.id)) }),
+    ...(usage && { quota_report: quotaReport(app.config, usage.get(repository.id)) }),
     ...(lastModified && { last_modified: toSeconds(lastModified.get(repository.id)) }),
     ...(popularity && { popularity: popularity.get(repository.id) ?? 0 }),
     ...(starred && { is_starred: starred.has(repository.id) }),
@@ -109,8 +111,9 @@ function repositoryRow(repository: ListedRepository) {
   return { namespace, name, description, is_public: repository.visibility === "public", kind, state };
 }
 
-function quotaReport(usage: Usage | undefined) {
-  return { quota_bytes: usage?.sizeBytes ?? 0, configured_quota: usage?.limitBytes ?? null };
+function quotaReport(config: Config, usage: Usage | undefined) {
+  const configured = usage?.limitBytes ?? defaultQuotaBytes(config);
+  return { quota_bytes: usage?.sizeBytes ?? 0, configured_quota: configured ?? null };
 }
 
 export function toSeconds(ms: number | undefined): number | null {

@@ -19,7 +19,7 @@ export type ApiMethod = "GET" | "POST" | "PUT" | "DELETE";
  * - "anyone": no right is asked for; with FEATURE_ANONYMOUS_ACCESS off only callers with credentials, unless `anonymousOk`;
  * - "signed-in": any user with valid credentials, whatever its scopes;
  * - account: the caller's own account, with the scope user:read or user:admin;
- * - organization: a standing in the organization of `{orgname}`; `superuser` lets superusers with full access in;
+ * - organization: a standing in the organization of `{orgname}`; `superuser` lets superusers with full access in, or any;
  * - repository: a role on the repository of `{repository}`; `normalState` refuses changes in READ_ONLY and MIRROR,
  *   `images` refuses repositories of a kind that has none;
  * - "superuser": a superuser whose credential covers that.
@@ -29,7 +29,7 @@ export type ApiNeeds =
   | "signed-in"
   | "superuser"
   | { readonly account: "read" | "admin" }
-  | { readonly organization: "any" | "member" | "admin"; readonly superuser?: true }
+  | { readonly organization: "any" | "member" | "admin"; readonly superuser?: true | "any" }
   | { readonly repository: "read" | "write" | "admin"; readonly normalState?: true; readonly images?: true };
 
 /** Who may be nobody: only where a right can be had without an account. */

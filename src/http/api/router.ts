@@ -156,7 +156,7 @@ async function requireNeeds(app: App, needs: ApiNeeds, { who, params }: Running)
       caller,
       params.orgname ?? "",
       needs.organization,
-      needs.superuser === true,
+      needs.superuser ?? false,
     );
     return { ...nothing, principal: caller.principal, organization };
   }

@@ -21,6 +21,7 @@ import { oauthAuthorizationRoutes } from "./oauth-authorization.ts";
 import { organizationRoutes } from "./organization.ts";
 import { organizationMemberRoutes } from "./organization-member.ts";
 import { prototypeRoutes } from "./prototype.ts";
+import { quotaRoutes } from "./quota.ts";
 import { recoveryRoutes } from "./recovery.ts";
 import { repositoryRoutes } from "./repository.ts";
 import { repositoryEmailRoutes } from "./repository-email.ts";
@@ -34,6 +35,7 @@ import { serviceKeyRoutes } from "./service-key.ts";
 import { sessionRoutes } from "./session.ts";
 import { starRoutes } from "./star.ts";
 import { superuserOrganizationRoutes } from "./superuser-organization.ts";
+import { superuserQuotaRoutes } from "./superuser-quota.ts";
 import { superuserRegistryRoutes } from "./superuser-registry.ts";
 import { superuserUserRoutes } from "./superuser-user.ts";
 import { tagRoutes } from "./tag.ts";
@@ -61,6 +63,7 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...robotFederationRoutes,
     ...teamRoutes,
     ...teamInviteRoutes,
+    ...quotaRoutes,
     ...autoprunePolicyRoutes,
     ...immutabilityPolicyRoutes,
     ...labelRoutes,
@@ -78,6 +81,7 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...messageRoutes,
     ...explainRoutes,
     ...superuserOrganizationRoutes,
+    ...superuserQuotaRoutes,
     ...serviceKeyRoutes,
     ...capabilitiesRoutes,
     ...superuserRegistryRoutes,

@@ -3,11 +3,11 @@
 import { z } from "zod";
 import type { App } from "../../app.ts";
 import type { Config } from "../../config/schema.ts";
-import { findQuotaReports, type QuotaReport } from "../../domain/quota/report.ts";
+import { findQuotaReports, type QuotaReport, showsQuota } from "../../domain/quota/report.ts";
 import type { ManagedOrganization, ManagedUser } from "../../domain/superuser/queries.ts";
 import { isSuperuser } from "../../domain/user/account.ts";
 import { RegistryError } from "../../errors.ts";
-import { quotaFields, quotaView } from "./organization-views.ts";
+import { quotaFields, quotaReportView } from "./quota-view.ts";
 import { avatar, avatarSchema } from "./views.ts";
 
 const PAGE_MAX = 100;
@@ -53,7 +53,7 @@ export function userView(config: Pick<Config, "SUPER_USERS">, user: Omit<Managed
 }
 
 export function managedUserView(config: Pick<Config, "SUPER_USERS">, user: ManagedUser, report?: QuotaReport) {
-  return { ...userView(config, user), ...(report ? quotaView(report) : {}) };
+  return { ...userView(config, user), ...(report ? quotaReportView(report) : {}) };
 }
 
 export const managedOrganizationSchema = () =>
@@ -61,15 +61,15 @@ export const managedOrganizationSchema = () =>
 
 export function managedOrganizationView(organization: ManagedOrganization, report?: QuotaReport) {
   const { name, email } = organization;
-  return { name, email: email ?? "", avatar: avatar("org", name, email), ...(report ? quotaView(report) : {}) };
+  return { name, email: email ?? "", avatar: avatar("org", name, email), ...(report ? quotaReportView(report) : {}) };
 }
 
-/** Quota reports for a page of namespaces; none without FEATURE_QUOTA_MANAGEMENT. */
+/** Quota reports for a page of namespaces; none while quotas are not shown. */
 export async function reportsOf(
   app: Pick<App, "db" | "config">,
   namespaces: readonly { readonly id: number }[],
 ): Promise<ReadonlyMap<number, QuotaReport>> {
-  if (!app.config.FEATURE_QUOTA_MANAGEMENT) return new Map();
+  if (!showsQuota(app.config)) return new Map();
   const ids = namespaces.map(({ id }) => id);
   return findQuotaReports(app.db, app.config, ids);
 }

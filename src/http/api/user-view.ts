@@ -4,10 +4,10 @@ import { z } from "zod";
 import type { App } from "../../app.ts";
 import type { Caller } from "../../domain/access/actor.ts";
 import { findUserOrganizations, type OrganizationMembership } from "../../domain/organization/memberships.ts";
-import { findQuotaReports } from "../../domain/quota/report.ts";
+import { findQuotaReports, showsQuota } from "../../domain/quota/report.ts";
 import { isSuperuser } from "../../domain/user/account.ts";
 import { PROMPTS, type Profile } from "../../domain/user/profile.ts";
-import { quotaFields, quotaView } from "./organization-views.ts";
+import { quotaFields, quotaReportView } from "./quota-view.ts";
 import { avatar, avatarSchema } from "./views.ts";
 
 export const publicUserSchema = () =>
@@ -65,7 +65,7 @@ export async function userView(app: App, caller: Caller, user: Profile) {
   const { config } = app;
   const isMe = caller.principal?.accountId === user.id;
   const organizations = await findUserOrganizations(app.db, user.id);
-  const reports = config.FEATURE_QUOTA_MANAGEMENT ? await findQuotaReports(app.db, config, [user.id]) : undefined;
+  const reports = showsQuota(config) ? await findQuotaReports(app.db, config, [user.id]) : undefined;
   const report = reports?.get(user.id);
   const principal = await app.lookup.principal(user.id);
   return {
@@ -87,7 +87,7 @@ export async function userView(app: App, caller: Caller, user: Profile) {
     location: user.location ?? null,
     is_free_account: true,
     has_password_set: user.hasPassword,
-    ...(report ? quotaView(report) : {}),
+    ...(report ? quotaReportView(report) : {}),
     organizations: organizations.map((organization) => membershipView(app, organization)),
     ...(config.FEATURE_SUPER_USERS ? { super_user: isSuperuserView(app, caller, user, isMe) } : {}),
   };
