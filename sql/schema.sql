@@ -123,6 +123,22 @@ CREATE TABLE blob (
 
 CREATE INDEX blob_due on blob (lease_until_ms, id) where lease_until_ms > 0;
 
+CREATE TABLE blob_bad_copy (
+  blob_id bigint not null references blob (id),
+  location text not null,
+  kind text not null check (kind in ('digest', 'size', 'missing', 'lost')),
+  -- what was found instead: a digest, a size in bytes, or nothing
+  found text not null default '',
+  found_ms bigint not null,
+  -- when to try again to repair it; null when there is nothing to repair it from
+  retry_ms bigint,
+  primary key (blob_id, location)
+);
+
+CREATE INDEX blob_bad_copy_by_location on blob_bad_copy (location, kind, blob_id);
+
+CREATE INDEX blob_bad_copy_due on blob_bad_copy (location, retry_ms) where retry_ms is not null;
+
 CREATE TABLE blob_copy (
   blob_id bigint not null,
   location text not null,
@@ -576,6 +592,29 @@ CREATE TABLE robot_federation (
 
 CREATE TABLE schema_migration (
     id bigint not null primary key, name text not null, applied_ms bigint not null, checksum text not null);
+
+CREATE TABLE scrub_pass (
+  location text primary key,
+  -- when the location was first heard of
+  created_ms bigint not null,
+  -- of the pass that is under way, or of the last one; null before the first
+  started_ms bigint,
+  -- when it ended; null while it is under way
+  ended_ms bigint,
+  after_blob_id bigint not null default 0,
+  last_blob_id bigint not null default 0,
+  blobs bigint not null default 0,
+  bytes bigint not null default 0,
+  bad bigint not null default 0,
+  repaired bigint not null default 0,
+  unreadable bigint not null default 0,
+  -- the end of the last pass that could read everything; null before the first
+  full_ms bigint,
+  -- not before this: the store was away
+  resume_ms bigint not null default 0,
+  lease_owner text,
+  lease_until_ms bigint not null default 0
+);
 
 CREATE TABLE service_key (
   kid text primary key,

@@ -14,6 +14,7 @@ import quota from "../../sql/0011_quota.sql" with { type: "text" };
 import blobDigest from "../../sql/0012_blob_digest.sql" with { type: "text" };
 import lastPull from "../../sql/0013_last_pull.sql" with { type: "text" };
 import undelete from "../../sql/0014_undelete.sql" with { type: "text" };
+import scrub from "../../sql/0015_scrub.sql" with { type: "text" };
 import type { Migration } from "./migrate.ts";
 
 /** In order, without gaps. Only ever added to: the text of one that was released never changes. */
@@ -32,4 +33,5 @@ export const migrations: readonly Migration[] = [
   { id: 12, name: "blob_digest", text: blobDigest },
   { id: 13, name: "last_pull", text: lastPull },
   { id: 14, name: "undelete", text: undelete },
+  { id: 15, name: "scrub", text: scrub },
 ];

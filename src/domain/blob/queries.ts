@@ -3,8 +3,10 @@
 import type { Config } from "../../config/schema.ts";
 import type { Db, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
+import { RegistryError } from "../../errors.ts";
 import type { Digest } from "../../oci/digest.ts";
 import { countNamed, settleUsage } from "../quota/count.ts";
+import { healCopy } from "./bad-copies.ts";
 import { beingDeleted, firstLease } from "./reserve.ts";
 
 export interface BlobFacts {
@@ -42,32 +44,48 @@ export async function findBlobAnywhere(db: Db, digest: Digest): Promise<BlobFact
   return decodeBlob(rows);
 }
 
+export interface NewBlob {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly location: string;
+  /** The store had the bytes before, and they were not written again. */
+  readonly wasStored?: boolean;
+  readonly nowMs: number;
+}
+
 /**
  * Records that a store durably holds a blob and gives its id. Two pushes of one digest meet here: the second finds the
- * first's row. The digest has been reserved; throws `unavailable` when it is being deleted all the same.
+ * first's row. A copy that was out of service is back with bytes that were written. The digest has been reserved; throws
+ * `unavailable` when it is being deleted all the same, or the bytes that were relied on were just found to be bad.
  */
-export async function putBlob(
-  tx: Tx,
-  blob: { digest: Digest; sizeBytes: number; location: string; nowMs: number },
-): Promise<number> {
-  await tx.sql`/* blob.insert */
+export async function putBlob(tx: Tx, blob: NewBlob): Promise<number> {
+  const isNew = await tx.sql`/* blob.insert */
     insert into blob (digest, size_bytes, created_ms, lease_until_ms)
     values (${blob.digest}, ${blob.sizeBytes}, ${blob.nowMs}, ${firstLease(tx)})
-    on conflict (digest) do nothing`;
+    on conflict (digest) do nothing returning id`;
   const [row] = await tx.sql<{ id: number }>`/* blob.id */
     select id from blob where digest = ${blob.digest} and state = 'live' ${tx.dialect.forKeyShare}`;
   if (!row) throw beingDeleted(blob.digest);
   const id = toNumber(row.id);
-  await tx.sql`/* blob.place */
-    insert into blob_placement (blob_id, location) values (${id}, ${blob.location}) on conflict do nothing`;
+  const placed = await tx.sql`/* blob.place */
+    insert into blob_placement (blob_id, location) values (${id}, ${blob.location}) on conflict do nothing
+    returning blob_id`;
+  // A blob that was known and had no place here: new in this store, or out of service.
+  if (placed.length > 0 && isNew.length === 0) {
+    const copy = { blobId: id, digest: blob.digest, location: blob.location };
+    if ((await healCopy(tx, copy, "pushed", blob.nowMs)) && blob.wasStored) throw justFoundBad(blob.digest);
+  }
   return id;
 }
 
-/** True when a row says that this store holds the blob, or that it is being deleted there. */
+/** True when a row says that this store holds the blob, be its bytes good or bad, or that it is being deleted there. */
 export async function findPlacement(db: Db, digest: Digest, location: string): Promise<boolean> {
   const rows = await db.sql`/* blob.placed */
     select b.id from blob b join blob_placement p on p.blob_id = b.id
-    where b.digest = ${digest} and p.location = ${location}`;
+    where b.digest = ${digest} and p.location = ${location}
+    union all
+    select b.id from blob b join blob_bad_copy c on c.blob_id = b.id
+    where b.digest = ${digest} and c.location = ${location}`;
   return rows.length > 0;
 }
 
@@ -164,6 +182,13 @@ export async function listRepositoriesWithBlob(
     order by case when r.namespace_id = ${namespaceId} then 0 else 1 end, r.path
     limit ${limit}`;
   return rows.map((row) => row.path);
+}
+
+function justFoundBad(digest: Digest): RegistryError {
+  return new RegistryError("unavailable", {
+    message: `the stored bytes of blob "${digest}" were just found to be wrong; push it again`,
+    detail: { digest },
+  });
 }
 
 function decodeBlob(rows: readonly BlobRow[]): BlobFacts | undefined {

@@ -11,6 +11,7 @@ import { inLanes } from "../../lib/lanes.ts";
 import { errorFields } from "../../observe/logger.ts";
 import type { Digest } from "../../oci/digest.ts";
 import { blobKey } from "../../storage/paths.ts";
+import { NOWHERE } from "../blob/bad-copies.ts";
 import { linksOf } from "./rules.ts";
 import type { Tally } from "./tally.ts";
 
@@ -81,11 +82,13 @@ async function mark(db: Database): Promise<{ looked: number; doomed: Doomed[] }>
   });
 }
 
-/** Where each of these blobs lies, by id. */
+/** Where each of these blobs lies, by id; copies that are out of service have bytes too. */
 async function findPlaces(tx: Tx, ids: readonly number[]): Promise<Map<number, string[]>> {
   const places = new Map<number, string[]>(ids.map((id) => [id, []]));
   const rows = await tx.sql<{ blob_id: number; location: string }>`/* gc.places */
-    select blob_id, location from blob_placement where ${tx.dialect.inList("blob_id", ids)}`;
+    select blob_id, location from blob_placement where ${tx.dialect.inList("blob_id", ids)}
+    union select blob_id, location from blob_bad_copy
+    where ${tx.dialect.inList("blob_id", ids)} and location <> ${NOWHERE}`;
   for (const row of rows) places.get(toNumber(row.blob_id))?.push(row.location);
   return places;
 }
@@ -125,6 +128,7 @@ async function deleteBytes({ storage, log }: GcApp, { digest, locations }: Doome
 async function forget(tx: Tx, blobs: readonly Doomed[], tally: Tally): Promise<void> {
   const ids = blobs.map(({ id }) => id);
   await tx.sql`/* gc.delete_places */ delete from blob_placement where ${tx.dialect.inList("blob_id", ids)}`;
+  await tx.sql`/* gc.delete_bad_copies */ delete from blob_bad_copy where ${tx.dialect.inList("blob_id", ids)}`;
   const rows = await tx.sql`/* gc.delete_blobs */
     delete from blob where state = 'deleting' and ${tx.dialect.inList("id", ids)} returning id`;
   tally.rows("blob", rows.length);

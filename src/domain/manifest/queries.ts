@@ -118,7 +118,8 @@ export async function findLinkedBlobs(
   const rows = await db.sql<{ id: number; digest: string; size_bytes: number }>`/* manifest.linked_blobs */
     select b.id, b.digest, b.size_bytes from blob b
     join repository_blob l on l.blob_id = b.id and l.repository_id = ${repositoryId}
-    where l.deleted_ms is null and b.state = 'live' and ${db.dialect.inList("b.digest", digests)}`;
+    where l.deleted_ms is null and b.state = 'live' and ${db.dialect.inList("b.digest", digests)}
+      and exists (select 1 from blob_placement p where p.blob_id = b.id)`;
   return new Map(rows.map((row) => [row.digest, { id: toNumber(row.id), sizeBytes: toNumber(row.size_bytes) }]));
 }
 

@@ -2,7 +2,9 @@
 
 import type { Db, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
+import { databaseNowMs } from "../../db/now.ts";
 import type { Digest } from "../../oci/digest.ts";
+import { healCopy } from "../blob/bad-copies.ts";
 import { placementKey } from "../lookup/lookup.ts";
 
 export interface BlobToCopy {
@@ -81,15 +83,20 @@ export async function endProgress(tx: Tx, blobId: number, location: string): Pro
 }
 
 /**
- * Records that a store holds a blob now, and ends its copy. Nothing is recorded for a blob that is being collected: that
- * waits for the end of its copies and then deletes from their stores as well.
+ * Records that a store holds a blob now, which is back there if it was out of service, and ends its copy. Nothing is
+ * recorded for a blob that is being collected: that waits for the end of its copies and then deletes from their stores as
+ * well.
  */
 export async function placeCopy(tx: Tx, blob: Pick<BlobToCopy, "id" | "digest">, location: string): Promise<void> {
   const [alive] = await tx.sql`/* replication.alive */
     select id from blob where id = ${blob.id} and state = 'live' ${tx.dialect.forUpdate}`;
   if (alive) {
-    await tx.sql`/* replication.place */
-      insert into blob_placement (blob_id, location) values (${blob.id}, ${location}) on conflict do nothing`;
+    const placed = await tx.sql`/* replication.place */
+      insert into blob_placement (blob_id, location) values (${blob.id}, ${location}) on conflict do nothing
+      returning blob_id`;
+    if (placed.length > 0) {
+      await healCopy(tx, { blobId: blob.id, digest: blob.digest, location }, "copied", await databaseNowMs(tx));
+    }
     tx.changed(placementKey(blob.digest));
   }
   await endProgress(tx, blob.id, location);

@@ -45,7 +45,8 @@ export async function isKnownLocation(db: Db, location: string): Promise<boolean
   const rows = await db.sql`/* location.known */
     select 1 as found from blob_placement where location = ${location}
     union all select 1 from job where queue = ${REPLICATION_QUEUE} and lane = ${location}
-    union all select 1 from upload_session where location = ${location} limit 1`;
+    union all select 1 from upload_session where location = ${location}
+    union all select 1 from blob_bad_copy where location = ${location} limit 1`;
   return rows.length > 0;
 }
 
@@ -95,6 +96,8 @@ async function removePage(
 async function forget(tx: Tx, location: string): Promise<void> {
   await tx.sql`/* location.end_jobs */ delete from job where queue = ${REPLICATION_QUEUE} and lane = ${location}`;
   await tx.sql`/* location.end_copies */ delete from blob_copy where location = ${location}`;
+  await tx.sql`/* location.end_bad_copies */ delete from blob_bad_copy where location = ${location}`;
+  await tx.sql`/* location.end_scrub */ delete from scrub_pass where location = ${location}`;
   await tx.sql`/* location.end_uploads */ delete from upload_session where location = ${location}`;
   await tx.sql`/* location.end_exports */ delete from log_export where location = ${location}`;
   await tx.sql`/* location.end_rotation */
