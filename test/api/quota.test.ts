@@ -398,6 +398,10 @@ test("counts of an earlier generation are none", async () => {
   const report = { quota_bytes: 700, configured_quota: 9000, running_backfill: "running", backfill_status: "running" };
   expect((await boss.get("/user/")).body.quota_report).toEqual(report);
   expect((await su.get("/superuser/users/boss")).body.quota_report).toEqual(report);
+  await api.app.db.tx(async (tx) => {
+    await tx.sql`/* test.drop */ update namespace_usage set backfill_state = 'dropped', generation = 4, size_bytes = 0`;
+  });
+  expect((await boss.get("/user/")).body.quota_report).toMatchObject({ quota_bytes: 0, backfill_status: "waiting" });
 });
 
 describe("the registry's default", () => {

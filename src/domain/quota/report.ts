@@ -37,7 +37,7 @@ export async function findQuotaReports(
   const usages = await db.sql<{
     namespace_id: number;
     size_bytes: number;
-    backfill_state: QuotaReport["backfillStatus"];
+    backfill_state: QuotaReport["backfillStatus"] | "dropped";
   }>`/* quota.usage */
     select namespace_id, size_bytes, backfill_state from namespace_usage
     where ${db.dialect.inList("namespace_id", namespaceIds)}`;
@@ -50,9 +50,14 @@ export async function findQuotaReports(
         quotas: quota ? [quota] : [],
         usedBytes: toNumber(usage?.size_bytes ?? 0),
         configuredBytes: quota?.limitBytes ?? defaultQuotaBytes(config),
-        backfillStatus: usage?.backfill_state ?? "waiting",
+        backfillStatus: toStatus(usage?.backfill_state),
       };
       return [namespaceId, report];
     }),
   );
+}
+
+/** Totals that were dropped wait for the backfill like those that never were. Quay knows three words. */
+function toStatus(state: QuotaReport["backfillStatus"] | "dropped" | undefined): QuotaReport["backfillStatus"] {
+  return state === undefined || state === "dropped" ? "waiting" : state;
 }
