@@ -21,10 +21,10 @@ import {
 } from "../fields.ts";
 
 const autoprunePolicy = block({
-  method: oneOf(["number_of_tags", "creation_date"]),
+  method: oneOf(["number_of_tags", "creation_date", "last_pull_date"]),
   value: z.union([z.int().min(1), durationText()], { error: "must be a number of tags or a duration such as 2w" }),
 }).refine(({ method, value }) => (typeof value === "number") === (method === "number_of_tags"), {
-  error: "must have a number of tags as value for number_of_tags, and a duration such as 2w for creation_date",
+  error: "must have a number of tags as value for number_of_tags, and a duration such as 2w for the others",
 });
 
 export const laterKeys = {

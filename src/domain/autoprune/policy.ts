@@ -24,12 +24,16 @@ import { notePolicy } from "./due.ts";
 
 type PolicyApp = Pick<App, "db" | "clock">;
 
-/** Keep the newest `value` tags, or end those older than the duration `value`. */
-export type AutopruneMethod = "number_of_tags" | "creation_date";
+/**
+ * Keep the newest `value` tags, or end those that began, or were last pulled, longer ago than the duration `value`. The last
+ * is ours; a tag that was never pulled counts from its beginning.
+ */
+export const AUTOPRUNE_METHODS = ["number_of_tags", "creation_date", "last_pull_date"] as const;
+export type AutopruneMethod = (typeof AUTOPRUNE_METHODS)[number];
 
 export interface AutopruneRule {
   readonly method: AutopruneMethod;
-  /** A whole number from 1 up for number_of_tags, a duration such as `5d` for creation_date. */
+  /** A whole number from 1 up for number_of_tags, a duration such as `5d` for the others. */
   readonly value: number | string;
   /** Undefined: every tag. Looked for anywhere in the name, as Quay does. */
   readonly tagPattern: string | undefined;
@@ -39,6 +43,11 @@ export interface AutopruneRule {
 
 export interface AutoprunePolicy extends AutopruneRule {
   readonly uuid: string;
+}
+
+/** A rule and where it comes from: a policy, or the config without a uuid. */
+export interface RuleInForce extends AutopruneRule {
+  readonly uuid: string | undefined;
 }
 
 /** A rule as a caller gives it, before anything is known of it. */
@@ -65,15 +74,15 @@ export async function listRulesFor(
   config: Pick<Config, "DEFAULT_NAMESPACE_AUTOPRUNE_POLICY">,
   db: Db,
   repository: { readonly id: number; readonly namespaceId: number },
-): Promise<AutopruneRule[]> {
+): Promise<RuleInForce[]> {
   const rows = await db.sql<PolicyRow & { repository_id: number | null }>`/* autoprune.in_force */
     select uuid, method, value, tag_pattern, tag_pattern_matches, repository_id from autoprune_policy
     where namespace_id = ${repository.namespaceId} and (repository_id is null or repository_id = ${repository.id})
     order by id`;
-  const rules: AutopruneRule[] = rows.map(decodePolicy);
+  const rules: RuleInForce[] = rows.map(decodePolicy);
   const byDefault = config.DEFAULT_NAMESPACE_AUTOPRUNE_POLICY;
   if (byDefault && !rows.some((row) => row.repository_id === null)) {
-    rules.push({ ...byDefault, tagPattern: undefined, tagPatternMatches: true });
+    rules.push({ ...byDefault, uuid: undefined, tagPattern: undefined, tagPatternMatches: true });
   }
   return rules;
 }
@@ -158,6 +167,8 @@ export async function deleteAutoprunePolicy(
     const rows = await tx.sql`/* autoprune.delete */
       delete from autoprune_policy where uuid = ${uuid} and ${inScope(tx, scope)} returning id`;
     if (rows.length === 0) throw new RegistryError("not_found");
+    // Without a policy of its own a namespace has the config's.
+    await notePolicy(tx, scope);
     await log(tx, scope, "delete", { caller, request, nowMs, metadata: { policy_uuid: uuid } });
   });
 }
@@ -168,7 +179,7 @@ export function readRule(input: AutopruneInput): AutopruneRule {
   if (method === undefined || method === null || value === undefined || value === null) {
     throw new RegistryError("invalid_request", { message: "Missing the following parameters: method, value" });
   }
-  if (method !== "number_of_tags" && method !== "creation_date") {
+  if (!isMethod(method)) {
     throw new RegistryError("invalid_request", { message: "Invalid method provided" });
   }
   if (!(method === "number_of_tags" ? isTagCount(value) : isAge(value))) {
@@ -177,6 +188,10 @@ export function readRule(input: AutopruneInput): AutopruneRule {
   const tagPattern = input.tagPattern?.trim() || undefined;
   if (tagPattern !== undefined) requireTagPattern(tagPattern);
   return { method, value, tagPattern, tagPatternMatches: input.tagPatternMatches ?? true };
+}
+
+function isMethod(method: string): method is AutopruneMethod {
+  return (AUTOPRUNE_METHODS as readonly string[]).includes(method);
 }
 
 /** Most tags that "keep the newest" may name: it is kept as text and shown as a number. */

@@ -6,23 +6,32 @@
 
 import type { App } from "../../app.ts";
 import { durationMs } from "../../config/units.ts";
-import type { Db, Tx } from "../../db/db.ts";
-import { toBoolean, toNumber } from "../../db/decode.ts";
+import type { Db } from "../../db/db.ts";
+import { toNumber } from "../../db/decode.ts";
 import { databaseNowMs } from "../../db/now.ts";
 import { ANONYMOUS } from "../access/actor.ts";
 import { logAction } from "../audit/audit.ts";
 import { type ImmutabilityRules, loadImmutabilityRules } from "../immutability/rules.ts";
 import { referenceKey } from "../lookup/lookup.ts";
 import { type CurrentTag, endTag } from "../tag/queries.ts";
-import { type AutopruneRule, listRulesFor, patternOf } from "./policy.ts";
+import {
+  decodeTag,
+  dueAfterPull,
+  keptByPulls,
+  nextToAge,
+  type PrunableTag,
+  prunableTags,
+  TAGS_AT_ONCE,
+  type TagRow,
+} from "./candidates.ts";
+import { finishLook, takeDueRepository } from "./due.ts";
+import { type AutopruneRule, listRulesFor } from "./policy.ts";
 
 type PruneApp = Pick<App, "config" | "db">;
 
-/** Tags read at once, and ended in one transaction: it holds up pushes to the repository for some milliseconds. */
-const BATCH = 200;
 /** A repository whose policies go by age is looked at this often at least, and not for each tag that grows old. */
 const LOOK_MS = 60 * 60_000;
-/** One that cannot be pruned now. */
+/** One that cannot be pruned now, or holds protected tags that nobody pulls. */
 const LATER_MS = 24 * 60 * 60_000;
 
 interface Repository {
@@ -33,63 +42,79 @@ interface Repository {
   readonly isPrunable: boolean;
 }
 
-/** A living tag, as far as a policy looks at it. */
-export interface PrunableTag extends CurrentTag {
-  readonly name: string;
-}
-
 /** Prunes the repository that has been due longest. Gives true when there was one. */
 export async function pruneNext(app: PruneApp): Promise<boolean> {
   const { db } = app;
-  const [due] = await db.sql<{ repository_id: number }>`/* prune.look */
-    select repository_id from prune_repository where due_ms <= ${db.dialect.nowMs} order by due_ms limit 1`;
-  if (!due) return false;
-  const repositoryId = toNumber(due.repository_id);
-  const repository = await findRepository(db, repositoryId);
-  const rules = repository?.isPrunable ? await listRulesFor(app.config, db, repository) : [];
+  const taken = await takeDueRepository(db);
+  if (!taken) return false;
+  const repository = await findRepository(db, taken.id);
   const nowMs = await databaseNowMs(db);
-  let nextMs: number | undefined = repository && !repository.isPrunable ? nowMs + LATER_MS : undefined;
-  for (const rule of rules) {
-    if (repository) await prune(app, repository, rule, nowMs);
-    if (rule.method === "creation_date") nextMs = nowMs + Math.min(LOOK_MS, durationMs(String(rule.value)));
+  if (!repository?.isPrunable) {
+    const next = repository && { dueMs: nowMs + LATER_MS, pullsDueMs: 0 };
+    await db.tx((tx) => finishLook(tx, taken, next));
+    return true;
   }
-  await db.tx((tx) => postpone(tx, repositoryId, nowMs, nextMs));
+  let dueMs = Number.POSITIVE_INFINITY;
+  let pullsDueMs = Number.POSITIVE_INFINITY;
+  for (const rule of await listRulesFor(app.config, db, repository)) {
+    if (rule.method === "last_pull_date") {
+      const isDue = taken.pullsDueMs <= nowMs;
+      pullsDueMs = Math.min(pullsDueMs, isDue ? await pruneByPulls(app, repository, rule, nowMs) : taken.pullsDueMs);
+    } else {
+      await prune(app, repository, rule, nowMs);
+      if (rule.method === "creation_date") dueMs = Math.min(dueMs, nowMs + intervalMs(rule));
+    }
+  }
+  dueMs = Math.min(dueMs, pullsDueMs);
+  const next = Number.isFinite(dueMs) ? { dueMs, pullsDueMs: Number.isFinite(pullsDueMs) ? pullsDueMs : 0 } : undefined;
+  await db.tx((tx) => finishLook(tx, taken, next));
   return true;
 }
 
-/** Tags that the rule would end now, the newest first. What is protected stays, and counts among those that are kept. */
-export async function* prunableTags(
-  db: Db,
-  repositoryId: number,
-  rule: AutopruneRule,
-  protects: (name: string, tag: CurrentTag) => boolean,
-  nowMs: number,
-): AsyncGenerator<PrunableTag> {
-  const matches = patternOf(rule);
-  const keep = rule.method === "number_of_tags" ? Number(rule.value) : 0;
-  const beforeMs = rule.method === "creation_date" ? nowMs - durationMs(String(rule.value)) : Number.MAX_SAFE_INTEGER;
-  let seen = 0;
-  for await (const tag of livingTags(db, repositoryId, beforeMs, nowMs)) {
-    if (!matches(tag.name)) continue;
-    seen++;
-    if (seen > keep && !protects(tag.name, tag)) yield tag;
-  }
+function intervalMs(rule: AutopruneRule): number {
+  return Math.min(LOOK_MS, durationMs(String(rule.value)));
 }
 
-async function prune(app: PruneApp, repository: Repository, rule: AutopruneRule, nowMs: number): Promise<void> {
+/**
+ * Gives when the first of the tags that stay may be due. Pulls can only make that later, and a tag that begins from now on
+ * is due no sooner than all of the rule's time from now; so neither needs to tell us.
+ */
+async function pruneByPulls(
+  app: PruneApp,
+  repository: Repository,
+  rule: AutopruneRule,
+  nowMs: number,
+): Promise<number> {
+  let firstMs = Math.min(
+    dueAfterPull(rule, nowMs),
+    (await nextToAge(app.db, repository.id, rule, nowMs)) ?? Number.POSITIVE_INFINITY,
+  );
+  await prune(app, repository, rule, nowMs, (dueMs) => {
+    firstMs = Math.min(firstMs, dueMs > nowMs ? dueMs : nowMs + LATER_MS);
+  });
+  return Math.max(firstMs, nowMs + intervalMs(rule));
+}
+
+async function prune(
+  app: PruneApp,
+  repository: Repository,
+  rule: AutopruneRule,
+  nowMs: number,
+  keptUntil: (dueMs: number) => void = () => {},
+): Promise<void> {
   const rules = await loadImmutabilityRules(app.config, app.db, repository);
   const protects = (name: string, tag: CurrentTag) => rules.isImmutable(name, tag);
   let batch: PrunableTag[] = [];
-  for await (const tag of prunableTags(app.db, repository.id, rule, protects, nowMs)) {
+  for await (const tag of prunableTags(app.db, repository.id, rule, { nowMs, protects, keptUntil })) {
     batch.push(tag);
-    if (batch.length < BATCH) continue;
+    if (batch.length < TAGS_AT_ONCE) continue;
     await endAll(app, repository, rule, batch, nowMs);
     batch = [];
   }
   if (batch.length > 0) await endAll(app, repository, rule, batch, nowMs);
 }
 
-/** Ends those that are still as they were seen: a push, or somebody who protects a tag, may have been faster. */
+/** Ends those that are still as they were seen: a push, a pull, or somebody who protects a tag, may have been faster. */
 async function endAll(
   app: PruneApp,
   repository: Repository,
@@ -98,6 +123,7 @@ async function endAll(
   nowMs: number,
 ): Promise<void> {
   await app.db.tx(async (tx) => {
+    // Pulls are written by transactions that hold this row as well: those that were answered long enough ago are there.
     const locked = await tx.sql`/* prune.lock */
       select id from repository where id = ${repository.id} and deleted_ms is null and state = 'NORMAL' ${tx.dialect.forUpdate}`;
     if (locked.length === 0) return;
@@ -108,8 +134,10 @@ async function endAll(
         "id",
         tags.map(({ id }) => id),
       )}`;
-    for (const tag of rows.map(decodeTag)) {
-      if (rules.isImmutable(tag.name, tag)) continue;
+    const living = rows.map(decodeTag);
+    const kept = await keptByPulls(tx, repository.id, rule, living, nowMs);
+    for (const tag of living) {
+      if (kept.has(tag.id) || rules.isImmutable(tag.name, tag)) continue;
       await endTag(tx, tag, nowMs);
       tx.changed(referenceKey(repository.id, tag.name));
       await logAction(tx, {
@@ -132,35 +160,6 @@ async function endAll(
   });
 }
 
-/** Living, visible tags that began before a time, newest first, page by page along the index. */
-async function* livingTags(db: Db, repositoryId: number, beforeMs: number, nowMs: number): AsyncGenerator<PrunableTag> {
-  let last = { startMs: beforeMs, id: 0 };
-  for (;;) {
-    const rows = await db.sql<TagRow>`/* prune.tags */
-      select id, name, manifest_id, start_ms, expires_ms, immutable, immutability_lifted from tag
-      where repository_id = ${repositoryId} and end_ms is null and hidden = false
-        and (start_ms, id) < (${last.startMs}, ${last.id})
-        and (expires_ms is null or expires_ms > ${nowMs})
-      order by start_ms desc, id desc limit ${BATCH}`;
-    const tags = rows.map(decodeTag);
-    yield* tags;
-    const end = tags.at(-1);
-    if (!end || tags.length < BATCH) return;
-    last = { startMs: end.startMs, id: end.id };
-  }
-}
-
-/** Not when a push has given it a reason since. */
-async function postpone(tx: Tx, repositoryId: number, lookedMs: number, nextMs: number | undefined): Promise<void> {
-  if (nextMs === undefined) {
-    await tx.sql`/* prune.done */
-      delete from prune_repository where repository_id = ${repositoryId} and due_ms <= ${lookedMs}`;
-  } else {
-    await tx.sql`/* prune.postpone */
-      update prune_repository set due_ms = ${nextMs} where repository_id = ${repositoryId} and due_ms <= ${lookedMs}`;
-  }
-}
-
 async function findRepository(db: Db, id: number): Promise<Repository | undefined> {
   const [row] = await db.sql<{
     name: string;
@@ -173,26 +172,4 @@ async function findRepository(db: Db, id: number): Promise<Repository | undefine
   if (!row) return undefined;
   const { name, namespace, state } = row;
   return { id, name, namespaceId: toNumber(row.namespace_id), namespace, isPrunable: state === "NORMAL" };
-}
-
-interface TagRow {
-  id: number;
-  name: string;
-  manifest_id: number;
-  start_ms: number;
-  expires_ms: number | null;
-  immutable: unknown;
-  immutability_lifted: unknown;
-}
-
-function decodeTag(row: TagRow): PrunableTag {
-  return {
-    id: toNumber(row.id),
-    name: row.name,
-    manifestId: toNumber(row.manifest_id),
-    startMs: toNumber(row.start_ms),
-    expiresMs: row.expires_ms === null ? undefined : toNumber(row.expires_ms),
-    immutable: toBoolean(row.immutable),
-    immutabilityLifted: toBoolean(row.immutability_lifted),
-  };
 }

@@ -2,6 +2,7 @@
 
 import { z } from "zod";
 import {
+  AUTOPRUNE_METHODS,
   type AutopruneInput,
   type AutoprunePolicy,
   createAutoprunePolicy,
@@ -36,7 +37,7 @@ const resource: PolicyResource<AutopruneInput> = {
   policySchema: () =>
     z.strictObject({
       uuid: z.string(),
-      method: z.enum(["number_of_tags", "creation_date"]),
+      method: z.enum(AUTOPRUNE_METHODS),
       value: z.union([z.int(), z.string()]),
       tagPattern: z.string().nullable(),
       tagPatternMatches: z.boolean(),
