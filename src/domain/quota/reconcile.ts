@@ -19,7 +19,7 @@ const NAMESPACES = 100;
 
 /** What is wrong, in the words of the log. */
 interface Drift {
-  readonly of: "repository" | "blob" | "namespace";
+  readonly of: "repository" | "blobs of repository" | "blob" | "namespace";
   readonly id: number;
   readonly kept: number;
   readonly counted: number;
@@ -88,8 +88,16 @@ export async function findDrift(db: Database, namespaceId: number, signal: Abort
 
 /** The next repository. One that nobody counted is wrong in a namespace that is complete, unless it holds nothing. */
 async function compareRepository(db: Db, namespaceId: number, afterId: number): Promise<Drift | undefined> {
-  const [row] = await db.sql<{ id: number; kept: number | null; counted: number }>`/* quota.compare_repository */
+  const [row] = await db.sql<{
+    id: number;
+    kept: number | null;
+    counted: number;
+    missing: number;
+  }>`/* quota.compare_repository */
     select r.id, u.size_bytes as kept,
+           (select count(*) from (select distinct m.blob_id from manifest_blob m where m.repository_id = r.id) named
+            where not exists (select 1 from namespace_blob k where k.namespace_id = r.namespace_id
+                                and k.blob_id = named.blob_id and k.generation = n.generation)) as missing,
            (select cast(coalesce(sum(b.size_bytes), 0) as bigint) from blob b
             where b.id in (select m.blob_id from manifest_blob m where m.repository_id = r.id)) as counted
     from repository r
@@ -97,6 +105,8 @@ async function compareRepository(db: Db, namespaceId: number, afterId: number): 
     left join repository_usage u on u.repository_id = r.id and u.generation = n.generation
     where r.namespace_id = ${namespaceId} and r.id > ${afterId} order by r.id limit 1`;
   if (!row) return undefined;
+  const missing = toNumber(row.missing);
+  if (missing > 0) return { of: "blobs of repository", id: toNumber(row.id), kept: 0, counted: missing };
   return { of: "repository", id: toNumber(row.id), kept: toNumber(row.kept ?? 0), counted: toNumber(row.counted) };
 }
 
