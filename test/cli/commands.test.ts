@@ -114,12 +114,12 @@ describe("check and migrate", () => {
   test("a good config is reported part by part with 0, and odd keys are warned of with a guess", async () => {
     const config = configDir(
       "good",
-      "DB_URI: sqlite:///berth.db\nFEATURE_USER_CREATON: false\nFEATURE_QUOTA_MANAGEMENT: true\n",
+      "DB_URI: sqlite:///berth.db\nFEATURE_USER_CREATON: false\nFEATURE_PROXY_CACHE: true\n",
     );
     const { code, stdout, stderr } = await run(["check", "--config", config, "--data", "good-data"]);
     expect({ code, stderr }).toEqual({ code: exitCodes.ok, stderr: "" });
     expect(stdout).toMatch(/^warning {2}.*FEATURE_USER_CREATON.*FEATURE_USER_CREATION/m);
-    expect(stdout).toMatch(/^warning {2}.*does not act on them yet: FEATURE_QUOTA_MANAGEMENT$/m);
+    expect(stdout).toMatch(/^warning {2}.*does not act on them yet: FEATURE_PROXY_CACHE$/m);
     expect(stdout).toMatch(/^ok {7}config$/m);
     expect(stdout).toMatch(/^ok {7}database: sqlite answers, schema version 0$/m);
     expect(stdout).toMatch(/^ok {7}storage: default can be read and written$/m);
