@@ -100,6 +100,30 @@ export async function takeJob(
   return { id: toNumber(row.id), queue, lane, payload, attemptsLeft: toNumber(row.attempts_left), owner };
 }
 
+/** Takes the one job with this key, whoever else waits before it; undefined when there is none, or it is not due. */
+export async function takeJobOf(
+  db: Database,
+  queue: QueueName,
+  dedupeKey: string,
+  leaseMs: number,
+): Promise<TakenJob | undefined> {
+  const owner = crypto.randomUUID();
+  const { nowMs } = db.dialect;
+  const [row] = await db.tx(
+    async (tx) =>
+      await tx.sql<{ id: number; lane: string; payload: string; attempts_left: number }>`/* queue.take_one */
+      update job
+      set lease_owner = ${owner}, lease_until_ms = ${nowMs} + ${leaseMs}, due_ms = ${nowMs} + ${leaseMs},
+          attempts_left = attempts_left - 1, again = false
+      where queue = ${queue} and dedupe_key = ${dedupeKey} and due_ms <= ${nowMs} and attempts_left > 0
+      returning id, lane, payload, attempts_left`,
+    LEASE,
+  );
+  if (!row) return undefined;
+  const payload = JSON.parse(row.payload) as JobPayload;
+  return { id: toNumber(row.id), queue, lane: row.lane, payload, attemptsLeft: toNumber(row.attempts_left), owner };
+}
+
 /** Keeps a job for `leaseMs` from now. False when it is not ours any more: what runs must stop. */
 export async function renewJob(db: Database, job: TakenJob, leaseMs: number): Promise<boolean> {
   const { nowMs } = db.dialect;
@@ -142,6 +166,19 @@ export async function failJob(db: Database, job: TakenJob, retryMs: number): Pro
       where id = ${job.id} and lease_owner = ${job.owner} returning attempts_left`,
   );
   return row && toNumber(row.attempts_left) === 0 ? "given-up" : "waits";
+}
+
+/** Makes a job that waits due now; one that runs, or was given up, is left as it is. */
+export async function hastenJob(tx: Tx, queue: QueueName, dedupeKey: string): Promise<void> {
+  const { nowMs } = tx.dialect;
+  await tx.sql`/* queue.hasten */
+    update job set due_ms = ${nowMs}
+    where queue = ${queue} and dedupe_key = ${dedupeKey} and attempts_left > 0 and coalesce(lease_until_ms, 0) <= ${nowMs}`;
+}
+
+/** Takes back a job that has lost its reason. Who works on it finds that out for itself. */
+export async function withdrawJob(tx: Tx, queue: QueueName, dedupeKey: string): Promise<void> {
+  await tx.sql`/* queue.withdraw */ delete from job where queue = ${queue} and dedupe_key = ${dedupeKey}`;
 }
 
 /** Gives a job back without having tried it, for `delayMs`: what it needs is away, or this worker stops. */

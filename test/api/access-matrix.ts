@@ -238,6 +238,17 @@ export const MATRIX: Record<string, Right> = {
   "GET /explain": "signed in",
   "GET /explain/{}": "any",
 
+  // what was deleted: Berth's own
+  "GET /user/deleted": "user:admin",
+  "POST /user/deleted/{}/restore": "user:admin",
+  "DELETE /user/deleted/{}": "user:admin",
+  "GET /organization/{orgname}/deleted": "org admin +SU",
+  "POST /organization/{orgname}/deleted/{}/restore": "org admin +SU",
+  "DELETE /organization/{orgname}/deleted/{}": "org admin +SU",
+  "GET /superuser/deleted": "superuser",
+  "POST /superuser/deleted/{}/restore": "superuser",
+  "DELETE /superuser/deleted/{}": "superuser",
+
   // section 2: user and session
   "GET /user/": "user:read",
   "POST /user/": "any",

@@ -223,6 +223,11 @@ describe("as a whole", () => {
     expect(patched.status).toBe(202);
     const su = await world.api.as("admin");
     expect((await su.delete("/repository/admin/whole")).status).toBe(204);
+    expect((await world.collect()).repositories).toBe(0);
+    // Given up before its time; otherwise it could be restored for the window.
+    const deleted = (await su.get("/user/deleted")).body.repositories;
+    expect(deleted.map(({ name }: { name: string }) => name)).toEqual(["whole"]);
+    expect((await su.delete(`/user/deleted/${deleted[0].uuid}`)).status).toBe(204);
     await world.pass(2 * minuteMs);
     const tally = await world.collect();
     expect(tally.repositories).toBe(1);
@@ -243,6 +248,8 @@ describe("as a whole", () => {
     await client.pushImage("gone/one", "v1");
     await client.pushImage("gone/two", "v1");
     expect((await su.delete("/organization/gone")).status).toBe(204);
+    await world.pass(windowMs - minuteMs);
+    expect((await world.collect()).namespaces).toBe(0);
     await world.pass(2 * minuteMs);
     const tally = await world.collect();
     expect([tally.namespaces, tally.repositories]).toEqual([1, 2]);

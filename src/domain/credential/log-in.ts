@@ -49,9 +49,13 @@ export async function resumeLogin(app: CredentialApp, known: KnownLogin): Promis
   return principal && { principal, credential, scopes: undefined, expiresMs: undefined, against };
 }
 
-/** What a robot's token or a user's password is compared with; it changes when they do. */
+/**
+ * What a robot's token or a user's password is compared with; it changes when they do. It is another one, too, once the
+ * account was deleted and restored: what was given out before then stays ended.
+ */
 export function storedSecret(account: Account): string | undefined {
-  return account.tokenEncrypted ?? account.passwordHash;
+  const secret = account.tokenEncrypted ?? account.passwordHash;
+  return secret === undefined || account.restoredMs === undefined ? secret : `${account.restoredMs}:${secret}`;
 }
 
 /** The log-in by a revocable credential as it stands now, undefined when it is gone, over, or its account is. */

@@ -23,6 +23,14 @@ export async function noteNewWindow(tx: Tx, namespaceId: number): Promise<void> 
     update manifest set lease_until_ms = ${tx.dialect.nowMs}
     where deleted_ms is not null and lease_until_ms is not null
       and repository_id in (select id from repository where namespace_id = ${namespaceId})`;
+  // Deleted repositories that can be restored: their removal is due by the new window. One that runs now has been found due.
+  await tx.sql`/* gc.note_purges */
+    update job
+    set due_ms = (select r.deleted_ms + a.tag_expiration_s * 1000 from repository r join account a on a.id = r.namespace_id
+                  where r.id = cast(job.dedupe_key as bigint))
+    where queue = 'repositorygc' and attempts_left > 0 and coalesce(lease_until_ms, 0) <= ${tx.dialect.nowMs}
+      and dedupe_key in (
+        select cast(id as text) from repository where namespace_id = ${namespaceId} and restore_name is not null)`;
 }
 
 /** These manifests lost something that kept them; a lease that lasts goes on protecting them. */

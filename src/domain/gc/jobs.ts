@@ -11,7 +11,8 @@ const LEASE_MS = 60_000;
 /** Source: quay-behaviour reference, section 8. */
 const RETRY_MS = 300_000;
 
-type Purge = (app: PurgeApp, id: number, tally: Tally, signal: AbortSignal) => Promise<void>;
+/** Gives the milliseconds until it is time, where what was deleted can still be restored. */
+type Purge = (app: PurgeApp, id: number, tally: Tally, signal: AbortSignal) => Promise<number | undefined>;
 
 const PURGES = {
   repositorygc: (app, id, tally, signal) => purgeRepository(app, id, tally, signal),
@@ -41,7 +42,8 @@ async function run(app: PurgeApp, queue: PurgeQueue, job: TakenJob, tally: Tally
   const lease = new JobLease(app, job, LEASE_MS, stopped);
   try {
     const id = Number(queue === "repositorygc" ? job.payload.repositoryId : job.payload.namespaceId);
-    await PURGES[queue](app, id, tally, lease.signal);
+    const leftMs = await PURGES[queue](app, id, tally, lease.signal);
+    if (leftMs !== undefined) return await postponeJob(app.db, job, leftMs);
     await app.db.tx((tx) => finishJob(tx, job));
   } catch (error) {
     if (lease.isLost) return;

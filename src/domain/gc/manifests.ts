@@ -150,9 +150,13 @@ export async function deleteManifestRows(
   return [...new Set(named.map((row) => toNumber(row.blob_id)))];
 }
 
-/** The lock under which repositories change. False when somebody has it now, or the repository is being purged as a whole. */
+/**
+ * The lock under which repositories change. False when somebody has it now, or the repository is being purged as a whole; in
+ * one that can be restored time goes on.
+ */
 export async function lockForGc(tx: Tx, repositoryId: number): Promise<boolean> {
   const rows = await tx.sql`/* gc.lock_repository */
-    select id from repository where id = ${repositoryId} and deleted_ms is null ${tx.dialect.skipLocked}`;
+    select id from repository
+    where id = ${repositoryId} and (deleted_ms is null or restore_state is not null) ${tx.dialect.skipLocked}`;
   return rows.length > 0;
 }

@@ -6,22 +6,31 @@
 import type { Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import { endCredentials, endMemberships } from "../namespace/end-rights.ts";
+import { claimAccount } from "./claim.ts";
 import { endUploadsWhere, type PurgeApp, purgeRepository } from "./purge-repository.ts";
 import type { Tally } from "./tally.ts";
 
 const PAGE = 100;
 
-/** Does nothing to an account that lives or is gone. Throws the reason of `signal`. */
-export async function purgeNamespace(app: PurgeApp, accountId: number, tally: Tally, signal: AbortSignal) {
-  const [account] = await app.db.sql<{ kind: string }>`/* purge.account */
-    select kind from account where id = ${accountId} and deleted_ms is not null`;
-  if (!account) return;
+/**
+ * Does nothing to an account that lives or is gone. Gives the milliseconds until it may be removed where it can still be
+ * restored. Throws the reason of `signal`.
+ */
+export async function purgeNamespace(
+  app: PurgeApp,
+  accountId: number,
+  tally: Tally,
+  signal: AbortSignal,
+): Promise<number | undefined> {
+  const claim = await claimAccount(app.db, accountId);
+  if (claim === "gone") return undefined;
+  if (typeof claim === "number") return claim;
   for (let isLeft = true; isLeft; ) {
     const repositories = await app.db.sql<{ id: number }>`/* purge.repositories */
       select id from repository where namespace_id = ${accountId} order by id limit ${PAGE}`;
     for (const { id } of repositories) {
       signal.throwIfAborted();
-      await purgeRepository(app, toNumber(id), tally, signal);
+      await purgeRepository(app, toNumber(id), tally, signal, "with its namespace");
     }
     isLeft = repositories.length > 0;
   }
@@ -35,7 +44,8 @@ export async function purgeNamespace(app: PurgeApp, accountId: number, tally: Ta
     isLeft = robots.length > 0;
   }
   await removeAccount(app, accountId);
-  if (account.kind !== "robot") tally.namespaces++;
+  if (claim.kind !== "robot") tally.namespaces++;
+  return undefined;
 }
 
 /** One without repositories and robots. Its uploads in others' repositories end. */
@@ -56,6 +66,7 @@ async function removeTeams(tx: Tx, accountId: number): Promise<void> {
   await tx.sql`/* purge.team_roles */ delete from repository_permission where team_id in ${teams}`;
   await tx.sql`/* purge.team_invites */
     delete from team_invite where inviter_id = ${accountId} or team_id in ${teams}`;
+  await tx.sql`/* purge.retired_members */ delete from retired_member where team_id in ${teams}`;
   await tx.sql`/* purge.team_members */ delete from team_member where team_id in ${teams}`;
   await tx.sql`/* purge.teams */ delete from team where organization_id = ${accountId}`;
 }

@@ -1,7 +1,7 @@
 /** Lifetimes of tags: those whose time is over end, and those that have left the time machine go. */
 
 import type { Database, Tx } from "../../db/db.ts";
-import { toNumber } from "../../db/decode.ts";
+import { toBoolean, toNumber } from "../../db/decode.ts";
 import { referenceKey } from "../lookup/lookup.ts";
 import { noteEndedTag, noteManifests } from "./due.ts";
 import { isBeyondWindow } from "./rules.ts";
@@ -55,14 +55,14 @@ export async function removeEndedTags(db: Database, tally: Tally): Promise<boole
   if (!due) return false;
   return db.tx(async (tx) => {
     const { nowMs, skipLocked } = tx.dialect;
-    const [repository] = await tx.sql<{ id: number; namespace_id: number; deleted_ms: number | null }>`/* gc.lock */
-      select id, namespace_id, deleted_ms from repository where id in (
+    const [repository] = await tx.sql<{ id: number; namespace_id: number; purged: unknown }>`/* gc.lock */
+      select id, namespace_id, deleted_ms is not null and restore_state is null as purged from repository where id in (
         select repository_id from gc_repository where due_ms <= ${nowMs} order by due_ms limit 20)
       order by id limit 1 ${skipLocked}`;
     if (!repository) return false;
     const id = toNumber(repository.id);
-    // What a deleted repository held goes with it.
-    if (repository.deleted_ms !== null) {
+    // What a repository held that nobody can restore any more goes with it.
+    if (toBoolean(repository.purged)) {
       await forget(tx, id);
       return true;
     }

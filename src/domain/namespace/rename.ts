@@ -58,7 +58,11 @@ function requireNoListedName(config: NamePolicy, oldName: string, newName: strin
  * Throws `invalid_request` for a name that the config gives rights to: it must not become free, for whoever signs up under
  * it next would have them.
  */
-export function requireUnlisted(config: NamePolicy, name: string, what: "renamed" | "deleted" | "converted"): void {
+export function requireUnlisted(
+  config: NamePolicy,
+  name: string,
+  what: "renamed" | "deleted" | "converted" | "given by restoring",
+): void {
   if (!isListed(config, name)) return;
   throw invalid(`"${name}" is named in the registry's configuration and cannot be ${what}`);
 }

@@ -63,13 +63,14 @@ export async function listApplications(
   return rows.map((row) => decode(app, row));
 }
 
-/** By its client_id, undefined when there is none. */
+/** By its client_id, undefined when there is none, or its organization was deleted. */
 export async function findApplication(
   app: Pick<App, "db" | "secrets">,
   clientId: string,
 ): Promise<Application | undefined> {
   const [row] = await app.db.sql<ApplicationRow>`/* oauth_application.find */ ${select(app.db)}
-    where client_id = ${clientId}`;
+    where client_id = ${clientId}
+      and exists (select 1 from account o where o.id = oauth_application.organization_id and o.deleted_ms is null)`;
   return row && decode(app, row);
 }
 

@@ -127,7 +127,7 @@ export async function deleteOrganization(
   const { id, username } = organization;
   await app.db.tx(async (tx) => {
     await lockOrganization(tx, id);
-    await deleteNamespace(tx, { id, kind: "organization", username }, nowMs);
+    await deleteNamespace(tx, { id, kind: "organization", username });
     const metadata = { namespace: username };
     await logAction(tx, { kind: "org_delete", caller, namespaceId: id, request, nowMs, metadata });
   });

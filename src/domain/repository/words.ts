@@ -16,6 +16,21 @@ export async function insertWords(tx: Tx, repository: { id: number; name: string
       and (p.n = 1 or substr(r.name, p.n - 1, 1) in ('.', '_', '-', '/'))`;
 }
 
+/** The same for all repositories of a namespace that came back: they have no words yet. */
+export async function insertWordsOfNamespace(tx: Tx, namespaceId: number): Promise<void> {
+  await tx.sql`/* words.insert_all */
+    with recursive place (n) as (
+      select 1 union all
+      select n + 1 from place
+      where n < (select max(length(name)) from repository where namespace_id = ${namespaceId} and deleted_ms is null))
+    insert into repository_word (repository_id, word, namespace_id, public)
+    select r.id, substr(r.name, p.n), r.namespace_id, r.visibility = 'public'
+    from repository r join place p on p.n <= length(r.name)
+    where r.namespace_id = ${namespaceId} and r.deleted_ms is null
+      and substr(r.name, p.n, 1) not in ('.', '_', '-', '/')
+      and (p.n = 1 or substr(r.name, p.n - 1, 1) in ('.', '_', '-', '/'))`;
+}
+
 /** What is shown to everybody is searched in a range of its own. */
 export async function setWordsVisibility(
   tx: Tx,

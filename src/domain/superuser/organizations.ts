@@ -39,7 +39,7 @@ export async function deleteManagedOrganization(
   await app.db.tx(async (tx) => {
     const organization = await lockManagedOrganization(tx, name);
     if (!organization) throw new RegistryError("not_found");
-    await deleteNamespace(tx, { id: organization.id, kind: "organization", username: name }, nowMs);
+    await deleteNamespace(tx, { id: organization.id, kind: "organization", username: name });
     await logAction(tx, {
       kind: "org_delete",
       caller,

@@ -118,7 +118,7 @@ export async function deleteManagedUser(
     const user = await lockManagedUser(tx, username);
     if (!user) throw new RegistryError("not_found");
     if (isSuperuser(app.config, user)) throw invalid("Cannot delete a superuser");
-    await deleteNamespace(tx, user, nowMs);
+    await deleteNamespace(tx, user);
     await logManaged(tx, "user_delete", { id: user.id, caller, request, nowMs }, { username });
   });
 }

@@ -175,6 +175,7 @@ async function eraseTeam(tx: Tx, teamId: number): Promise<void> {
   await tx.sql`/* team.erase_roles */ delete from repository_permission where team_id = ${teamId}`;
   await tx.sql`/* team.erase_default_roles */ delete from default_permission where delegate_team_id = ${teamId}`;
   await tx.sql`/* team.erase_members */ delete from team_member where team_id = ${teamId}`;
+  await tx.sql`/* team.erase_retired */ delete from retired_member where team_id = ${teamId}`;
   await tx.sql`/* team.erase */ delete from team where id = ${teamId}`;
 }
 

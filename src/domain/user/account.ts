@@ -34,6 +34,8 @@ export interface Account {
   readonly lastFailedLoginMs: number | undefined;
   readonly lastAccessedMs: number | undefined;
   readonly createdMs: number;
+  /** When it was last deleted and restored. */
+  readonly restoredMs: number | undefined;
 }
 
 interface AccountRow {
@@ -54,13 +56,15 @@ interface AccountRow {
   last_failed_login_ms: number | null;
   last_accessed_ms: number | null;
   created_ms: number;
+  restored_ms: number | null;
 }
 
 const selectAccount = (db: Db) => db.sql`
   select a.id, a.uuid, a.kind, a.username, a.owner_id, o.kind as owner_kind, a.email, a.verified, a.password_hash,
          a.token_encrypted, a.enabled, coalesce(o.enabled, true) as owner_enabled,
          coalesce(o.superuser, a.superuser) as superuser, a.failed_logins,
-         a.last_failed_login_ms, a.last_accessed_ms, a.created_ms
+         a.last_failed_login_ms, a.last_accessed_ms, a.created_ms,
+         a.restored_ms
   from account a left join account o on o.id = a.owner_id`;
 
 /** Finds a living account by its username, undefined when there is none. */
@@ -249,5 +253,6 @@ function decodeAccount(row: AccountRow): Account {
     lastFailedLoginMs: row.last_failed_login_ms === null ? undefined : toNumber(row.last_failed_login_ms),
     lastAccessedMs: row.last_accessed_ms === null ? undefined : toNumber(row.last_accessed_ms),
     createdMs: toNumber(row.created_ms),
+    restoredMs: row.restored_ms === null ? undefined : toNumber(row.restored_ms),
   };
 }

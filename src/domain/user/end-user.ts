@@ -29,7 +29,7 @@ export async function deleteUser(
   const nowMs = app.clock.nowMs();
   const { accountId: id, username } = principal;
   await app.db.tx(async (tx) => {
-    await deleteNamespace(tx, { id, kind: "user", username }, nowMs);
+    await deleteNamespace(tx, { id, kind: "user", username });
     await logAction(tx, { kind: "user_delete", caller, namespaceId: id, request, nowMs, metadata: { username } });
   });
 }

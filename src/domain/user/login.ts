@@ -13,7 +13,7 @@ import { findRobotName, isRobotLike } from "../../oci/names.ts";
 import { APP_TOKEN_USERNAME, checkAppToken } from "../app-token/check.ts";
 import { openClientKey } from "../client-key/client-key.ts";
 import { LastAccess, touchLater } from "../credential/last-access.ts";
-import { type KnownLogin, type Login, resumeLogin } from "../credential/log-in.ts";
+import { type KnownLogin, type Login, resumeLogin, storedSecret } from "../credential/log-in.ts";
 import { checkOauthToken, OAUTH_USERNAME } from "../oauth/bearer.ts";
 import { checkFederatedToken, isFederatedToken } from "../robot/federated-token.ts";
 import { findAccount, toPrincipal } from "./account.ts";
@@ -160,8 +160,8 @@ async function checkUser(app: LoginApp, name: string, secret: string): Promise<C
   if (!principal) throw accountDisabled();
   const credential = { kind: "password" } as const;
   return {
-    login: { principal, credential, scopes: undefined, expiresMs: undefined, against: account.passwordHash },
-    known: { accountId: account.id, credential, against: account.passwordHash },
+    login: { principal, credential, scopes: undefined, expiresMs: undefined, against: storedSecret(account) },
+    known: { accountId: account.id, credential, against: storedSecret(account) },
   };
 }
 
@@ -182,7 +182,7 @@ async function checkRobot(app: LoginApp, name: string, token: string): Promise<C
   const principal = toPrincipal(app.config, account);
   if (!principal) throw accountDisabled();
   const credential = federated?.credential ?? ({ kind: "robot" } as const);
-  const against = federated ? undefined : account.tokenEncrypted;
+  const against = federated ? undefined : storedSecret(account);
   return {
     login: { principal, credential, scopes: undefined, expiresMs: federated?.expiresMs, against },
     known: {

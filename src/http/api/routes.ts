@@ -6,6 +6,7 @@
 import { appTokenRoutes } from "./app-token.ts";
 import { autoprunePolicyRoutes } from "./autoprune-policy.ts";
 import { capabilitiesRoutes } from "./capabilities.ts";
+import { deletedRoutes } from "./deleted.ts";
 import { discoveryRoutes } from "./discovery.ts";
 import { entityRoutes } from "./entity.ts";
 import { errorRoutes } from "./error-type.ts";
@@ -74,6 +75,7 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...repositoryListRoutes,
     ...repositoryPermissionRoutes,
     ...repositoryEmailRoutes,
+    ...deletedRoutes,
     ...starRoutes,
     ...searchRoutes,
     ...entityRoutes,
