@@ -3,7 +3,7 @@
 import type { Db } from "../../db/db.ts";
 import { toBoolean, toNumber } from "../../db/decode.ts";
 import { Horizons } from "./horizon.ts";
-import type { LinkKeepers, TagKeeper } from "./keepers.ts";
+import type { LinkKeepers, TagKeeper } from "./what-keeps.ts";
 
 export type ReasonKind =
   | "tag"

@@ -13,8 +13,8 @@ import { type ParsedRepositoryPath, parseRepositoryPath } from "../../oci/names.
 import { parseTag } from "../../oci/reference.ts";
 import { pathRules } from "../blob/blob.ts";
 import { findLast, type Reason, Reasons } from "./explain-reasons.ts";
-import { findPurgeTimes, tagKeeper } from "./keepers.ts";
 import { restorableUntilMs } from "./rules.ts";
+import { findPurgeTimes, tagKeeper } from "./what-keeps.ts";
 
 /**
  * - kept: something without an end keeps it;

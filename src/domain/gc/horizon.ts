@@ -4,7 +4,7 @@
  */
 
 import type { Db } from "../../db/db.ts";
-import { findLinkKeepers, findManifestKeepers, type LinkKeepers, type ManifestKeepers } from "./keepers.ts";
+import { findLinkKeepers, findManifestKeepers, type LinkKeepers, type ManifestKeepers } from "./what-keeps.ts";
 
 /** Manifests read by one statement. */
 const BATCH = 200;
