@@ -196,12 +196,31 @@ CREATE INDEX email_code_by_account on email_code (account_id);
 
 CREATE INDEX email_code_by_expiry on email_code (expires_ms);
 
+CREATE TABLE gc_freed (
+  day bigint not null,
+  -- "bytes", "blobs", "repositories", "namespaces", or "rows:" with the name of a table
+  kind text not null,
+  amount bigint not null,
+  primary key (day, kind)
+);
+
 CREATE TABLE gc_repository (
   repository_id bigint primary key references repository (id),
   due_ms bigint not null
 );
 
 CREATE INDEX gc_repository_due on gc_repository (due_ms, repository_id);
+
+CREATE TABLE gc_round (
+  instance text primary key,
+  started_ms bigint not null,
+  -- its end, or when it was last heard of while it is under way
+  noted_ms bigint not null,
+  ended boolean not null,
+  row_count bigint not null,
+  blob_count bigint not null,
+  size_bytes bigint not null
+);
 
 CREATE TABLE immutability_policy (
   id integer primary key autoincrement,
