@@ -15,11 +15,22 @@ const REPOSITORIES = ["admin/one", "admin/two", "admin/three"] as const;
 const TAGS = ["a", "b", "c", "d"] as const;
 const WINDOWS_S = [0, 86_400, 14 * 86_400] as const;
 
+/** A repository that was deleted and can be restored until its window is over. */
+interface Deleted {
+  /** How it is found again; its path, too, as long as it is deleted. */
+  readonly uuid: string;
+  readonly path: string;
+  readonly model: ModelRepository;
+  readonly deletedMs: number;
+}
+
 export interface ModelReport {
   readonly steps: number;
   readonly collections: number;
   /** Blobs that were deleted from the store. */
   readonly blobs: number;
+  /** Repositories that were deleted and brought back. */
+  readonly restored: number;
 }
 
 export async function runModel(steps: number, collectors: number): Promise<ModelReport> {
@@ -41,6 +52,8 @@ class ModelRun {
   readonly #random: Random = makeRandom("model of garbage collection");
   readonly #contents: Uint8Array[];
   #model = new Map<string, ModelRepository>();
+  #trash: Deleted[] = [];
+  #restored = 0;
   #windowS: number = WINDOWS_S[1];
   #passedMs = 0;
   #collections = 0;
@@ -64,7 +77,9 @@ class ModelRun {
       [8, () => this.#restore()],
       [5, () => this.#mount()],
       [4, () => this.#deleteBlob()],
-      [1, () => this.#deleteRepository()],
+      [3, () => this.#deleteRepository()],
+      [4, () => this.#restoreRepository()],
+      [1, () => this.#purgeRepository()],
       [2, () => this.#changeWindow()],
       [10, () => this.#pass()],
       [5, () => this.#collect()],
@@ -80,7 +95,7 @@ class ModelRun {
       }
     }
     await this.#collect();
-    return { steps, collections: this.#collections, blobs: this.#deleted };
+    return { steps, collections: this.#collections, blobs: this.#deleted, restored: this.#restored };
   }
 
   get #nowMs(): number {
@@ -220,6 +235,41 @@ class ModelRun {
     const answer = await su.delete(`/repository/${path}`);
     if (answer.status !== 204) throw new Error(`deleting ${path}: ${answer.status} ${answer.text}`);
     this.#model.delete(path);
+    // Without a window it is gone for good, which the next collection shows.
+    if (this.#windowS === 0) return;
+    const [latest] = (await su.get("/user/deleted?limit=1")).body.repositories;
+    if (`admin/${latest?.name}` !== path) throw new Error(`${path} was deleted, and cannot be restored`);
+    this.#trash.push({ uuid: latest.uuid, path, model, deletedMs: this.#nowMs });
+  }
+
+  async #restoreRepository(): Promise<void> {
+    const deleted = this.#pick(this.#trash);
+    if (!deleted) return;
+    const su = await this.#world.api.as("admin");
+    const isTaken = async (path: string) => (await su.get(`/repository/${path}`)).status === 200;
+    const wanted = (await isTaken(deleted.path)) ? undefined : deleted.path;
+    if (wanted === undefined) {
+      const refused = await su.post(`/user/deleted/${deleted.uuid}/restore`, {});
+      if (refused.status !== 400) throw new Error(`restoring over ${deleted.path}: ${refused.status} ${refused.text}`);
+    }
+    for (const path of wanted === undefined ? REPOSITORIES : [wanted]) {
+      if (await isTaken(path)) continue;
+      const answer = await su.post(`/user/deleted/${deleted.uuid}/restore`, { name: path.slice("admin/".length) });
+      if (answer.status !== 200) throw new Error(`restoring ${path}: ${answer.status} ${answer.text}`);
+      this.#trash = this.#trash.filter((one) => one !== deleted);
+      this.#model.set(path, deleted.model);
+      this.#restored++;
+      return;
+    }
+  }
+
+  /** Given up before its time. */
+  async #purgeRepository(): Promise<void> {
+    const deleted = this.#pick(this.#trash);
+    if (!deleted) return;
+    const answer = await (await this.#world.api.as("admin")).delete(`/user/deleted/${deleted.uuid}`);
+    if (answer.status !== 204) throw new Error(`purging ${deleted.path}: ${answer.status} ${answer.text}`);
+    this.#trash = this.#trash.filter((one) => one !== deleted);
   }
 
   async #changeWindow(): Promise<void> {
@@ -245,7 +295,11 @@ class ModelRun {
     tallies.push(await this.#world.collect());
     for (const tally of tallies) this.#deleted += tally.blobs;
     this.#collections++;
-    for (const model of this.#model.values()) model.collect(this.#nowMs, this.#windowS * 1000);
+    const windowMs = this.#windowS * 1000;
+    this.#trash = this.#trash.filter(({ deletedMs }) => deletedMs + windowMs > this.#nowMs);
+    // In what can be restored time goes on.
+    for (const { model } of this.#trash) model.collect(this.#nowMs, windowMs);
+    for (const model of this.#model.values()) model.collect(this.#nowMs, windowMs);
     await this.#compare();
   }
 
@@ -258,9 +312,10 @@ class ModelRun {
       join repository r on r.id = l.repository_id join blob b on b.id = l.blob_id`;
     const names = (rows: readonly { path: string; digest: string }[]) =>
       rows.map(({ path, digest }) => `${path} ${digest}`);
+    const all = [...this.#model, ...this.#trash.map(({ uuid, model }) => [uuid, model] as const)];
     const expected = (of: (model: ModelRepository) => Iterable<string>) =>
-      [...this.#model].flatMap(([path, model]) => [...of(model)].map((digest) => `${path} ${digest}`));
-    const blobs = [...new Set([...this.#model.values()].flatMap(({ links: own }) => [...own.keys()]))];
+      all.flatMap(([path, model]) => [...of(model)].map((digest) => `${path} ${digest}`));
+    const blobs = [...new Set(all.flatMap(([, { links: own }]) => [...own.keys()]))];
     compare(
       "manifests",
       names(manifests),

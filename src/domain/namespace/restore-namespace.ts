@@ -7,7 +7,7 @@
 import type { App } from "../../app.ts";
 import type { Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
-import { hastenJob, withdrawJob } from "../../db/queue.ts";
+import { enqueue, hastenJob, withdrawJob } from "../../db/queue.ts";
 import { isUniqueViolation } from "../../db/violation.ts";
 import { RegistryError } from "../../errors.ts";
 import { parseNamespaceName } from "../../oci/names.ts";
@@ -64,7 +64,9 @@ export async function purgeDeletedNamespace(app: RestoreApp, chosen: ChosenNames
   await app.db.tx(async (tx) => {
     const deleted = await lockDeleted(tx, chosen.uuid);
     await tx.sql`/* namespace.give_up */ update account set restore_name = null where id = ${deleted.id}`;
-    await hastenJob(tx, "namespacegc", String(deleted.id));
+    const job = { queue: "namespacegc", dedupeKey: String(deleted.id) } as const;
+    await enqueue(tx, { ...job, payload: { namespaceId: deleted.id } });
+    await hastenJob(tx, job.queue, job.dedupeKey);
     const kind = deleted.kind === "user" ? "user_permanently_delete" : "org_permanently_delete";
     await log(app, tx, chosen, deleted, kind, deleted.name);
   });

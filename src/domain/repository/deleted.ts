@@ -6,7 +6,7 @@
 import type { App } from "../../app.ts";
 import type { Db, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
-import { hastenJob, withdrawJob } from "../../db/queue.ts";
+import { enqueue, hastenJob, withdrawJob } from "../../db/queue.ts";
 import { isUniqueViolation } from "../../db/violation.ts";
 import { RegistryError } from "../../errors.ts";
 import { isRepositoryName, type NamespaceName, type RepositoryName, repositoryPath } from "../../oci/names.ts";
@@ -124,7 +124,9 @@ export async function purgeDeletedRepository(app: Pick<App, "db" | "clock">, cho
     const deleted = await lockDeleted(tx, chosen);
     await tx.sql`/* repository.give_up */
       update repository set restore_name = null, restore_state = null where id = ${deleted.id}`;
-    await hastenJob(tx, "repositorygc", String(deleted.id));
+    const job = { queue: "repositorygc", dedupeKey: String(deleted.id) } as const;
+    await enqueue(tx, { ...job, payload: { repositoryId: deleted.id } });
+    await hastenJob(tx, job.queue, job.dedupeKey);
     await log(app, tx, chosen, deleted, "permanently_delete_repo", deleted.name);
   });
 }
