@@ -49,7 +49,8 @@ export function folderStore(folder: string): TestStore {
   };
 }
 
-async function bucketStore(): Promise<TestStore> {
+/** A bucket of its own on the S3 server of this process. */
+export async function bucketStore(): Promise<TestStore> {
   shared ??= startS3();
   const server = await shared;
   const bucket = await server.createBucket();
