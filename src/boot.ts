@@ -16,6 +16,7 @@ import { createNameResolver } from "./domain/audit/resolve.ts";
 import { Lookup } from "./domain/lookup/lookup.ts";
 import { PullCounter } from "./domain/pullstats/pull-counter.ts";
 import { replicationFigures } from "./domain/replication/figures.ts";
+import { scrubFigures } from "./domain/scrub/figures.ts";
 import { getOrMakeSetting } from "./domain/setting/setting.ts";
 import { TokenKeys } from "./domain/token/keys.ts";
 import { UploadHashes } from "./domain/upload/hashes.ts";
@@ -29,6 +30,7 @@ import { createSecretBox } from "./lib/secret-box.ts";
 import type { Logger } from "./observe/logger.ts";
 import { createMetrics } from "./observe/metrics.ts";
 import { registerReplicationFigures } from "./observe/replication-figures.ts";
+import { registerScrubFigures } from "./observe/scrub-figures.ts";
 
 export { bootDatabase, bootLogger, bootStorage, logLevelOf } from "./boot-parts.ts";
 
@@ -89,6 +91,7 @@ export async function boot(loaded: LoadedConfig, log: Logger = bootLogger(loaded
       state: { draining: false },
     };
     registerReplicationFigures(metrics.registry, replicationFigures(app));
+    registerScrubFigures(metrics.registry, scrubFigures(app));
     return {
       ...app,
       async close() {

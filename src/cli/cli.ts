@@ -54,6 +54,17 @@ const COMMANDS: Record<string, Command> = {
     options: { from: { type: "string" }, to: { type: "string" }, yes: { type: "boolean" } },
     run: async (invocation) => (await import("./storage.ts")).storageCommand(invocation),
   },
+  scrub: {
+    summary: "compare stored blobs with their digests now, and repair what is bad; with --status, show how it stands",
+    options: {
+      location: { type: "string" },
+      "bytes-per-second": { type: "string" },
+      blob: { type: "string" },
+      status: { type: "boolean" },
+      json: { type: "boolean" },
+    },
+    run: async (invocation) => (await import("./scrub.ts")).scrubCommand(invocation),
+  },
   worker: {
     summary: "background work alone, without a registry beside it",
     options: { "metrics-listen": { type: "string" } },
@@ -67,7 +78,7 @@ const COMMANDS: Record<string, Command> = {
 };
 
 /** Commands of the finished product that later issues bring. */
-const LATER = ["config", "backup", "restore", "gc", "scrub", "import"];
+const LATER = ["config", "backup", "restore", "gc", "import"];
 
 /** The parent of several processes needs next to nothing of what they load. */
 async function serve(invocation: Invocation): Promise<number> {

@@ -20,6 +20,7 @@ import { startMaintenance } from "../workers/maintenance.ts";
 import type { WorkerEvent } from "../workers/messages.ts";
 import { countWhenDue } from "../workers/quota.ts";
 import { restWhileMoved } from "../workers/rest-while-moved.ts";
+import { scrubsAnything, scrubWhenDue } from "../workers/scrub.ts";
 import { spawnWorker } from "../workers/spawn.ts";
 import { EXIT, type Invocation } from "./invocation.ts";
 import { type ListenAddress, mainAddress, metricsAddressOf } from "./listen-address.ts";
@@ -134,6 +135,7 @@ function startWork(app: BootedApp, loaded: LoadedConfig, sibling: Sibling | unde
     if (copies) stops.push(spawnWorker(app, { ...options, work: "replication" }));
     if (collectsAnything(app)) stops.push(collectWhenDue(app, options));
     if (countsTotals(app)) stops.push(countWhenDue(app, options));
+    if (scrubsAnything(app)) stops.push(scrubWhenDue(app, options));
   }
   return async () => {
     await Promise.all(stops.map((stop) => stop()));

@@ -14,6 +14,7 @@ import { startMaintenance } from "../workers/maintenance.ts";
 import { startQuotaLater } from "../workers/quota.ts";
 import { startReplication } from "../workers/replication.ts";
 import { restWhileMoved } from "../workers/rest-while-moved.ts";
+import { scrubsAnything, startScrub } from "../workers/scrub.ts";
 import { EXIT, type Invocation, UsageError } from "./invocation.ts";
 import { metricsAddressOf } from "./listen-address.ts";
 import { loadFor } from "./load.ts";
@@ -32,6 +33,7 @@ const KINDS: Record<string, Kind> = {
   },
   gc: { isOn: collectsAnything, start: (app) => startGc(app, (event) => countWork(app, event)).stop },
   quota: { isOn: countsTotals, start: (app) => startQuotaLater(app, (event) => countWork(app, event)).stop },
+  scrub: { isOn: scrubsAnything, start: (app) => startScrub(app, (event) => countWork(app, event)).stop },
   maintenance: { isOn: () => true, start: startMaintenance },
 };
 

@@ -61,6 +61,15 @@ export function createMetrics() {
       "blobs found missing or wrong in a store that should have them",
       ["location"],
     ),
+    scrubBytes: counter("berth_scrub_bytes_total", "bytes read to compare blobs with their digests", ["location"]),
+    scrubBad: counter("berth_scrub_bad_total", "blobs taken out of service in a store, by what was wrong with them", [
+      "location",
+      "kind",
+    ]),
+    scrubRepaired: counter("berth_scrub_repaired_total", "blobs put back into service in a store", ["location"]),
+    scrubUnreadable: counter("berth_scrub_unreadable_total", "blobs that could not be read to compare them", [
+      "location",
+    ]),
     gcIterations: counter("quay_gc_iterations_total", "rounds of garbage collection"),
     gcNamespaces: counter("quay_gc_namespaces_purged_total", "deleted namespaces removed"),
     gcRepositories: counter("quay_gc_repos_purged_total", "deleted repositories removed"),

@@ -1,6 +1,7 @@
 /** Counts what background work tells of itself, in this process's metrics. */
 
 import type { App } from "../app.ts";
+import type { ScrubEvent } from "../domain/scrub/examine.ts";
 import type { WorkerEvent } from "./messages.ts";
 
 export function countWork({ metrics }: Pick<App, "metrics">, told: WorkerEvent): void {
@@ -12,6 +13,10 @@ export function countWork({ metrics }: Pick<App, "metrics">, told: WorkerEvent):
       metrics.replicatedBlobs.inc({ location });
       metrics.replicatedBytes.inc({ location }, event.sizeBytes);
     }
+    return;
+  }
+  if (told.of === "scrub") {
+    if ("event" in told) countScrub(metrics, told.event);
     return;
   }
   if (told.of === "quota") {
@@ -26,4 +31,12 @@ export function countWork({ metrics }: Pick<App, "metrics">, told: WorkerEvent):
   metrics.gcBlobs.inc(blobs);
   metrics.gcBytes.inc(bytes);
   for (const [table, count] of rowsByTable) metrics.gcRows.inc({ table }, count);
+}
+
+function countScrub(metrics: App["metrics"], event: ScrubEvent): void {
+  const { location } = event;
+  if (event.kind === "read") metrics.scrubBytes.inc({ location }, event.sizeBytes);
+  else if (event.kind === "bad") metrics.scrubBad.inc({ location, kind: event.bad });
+  else if (event.kind === "repaired") metrics.scrubRepaired.inc({ location });
+  else metrics.scrubUnreadable.inc({ location });
 }

@@ -11,9 +11,10 @@ import { startGc } from "./gc.ts";
 import type { FromWorker, ToWorker, WorkerConfig, WorkerEvent, WorkerKind } from "./messages.ts";
 import { startQuota } from "./quota.ts";
 import { startReplication } from "./replication.ts";
+import { startScrubOnce } from "./scrub.ts";
 
 /** What the work and its leases need at once; the main thread has the rest of what the operator allows. */
-const CONNECTIONS_MAX: Record<WorkerKind, number> = { replication: 6, gc: 3, quota: 2 };
+const CONNECTIONS_MAX: Record<WorkerKind, number> = { replication: 6, gc: 3, quota: 2, scrub: 4 };
 
 type WorkApp = Pick<App, "config" | "db" | "storage" | "clock" | "log">;
 type Work = (app: WorkApp, report: (event: WorkerEvent) => void) => { stop(): Promise<void> };
@@ -22,6 +23,7 @@ const WORKS: Record<WorkerKind, Work> = {
   replication: (app, report) => startReplication(app, (event) => report({ of: "replication", event })),
   gc: startGc,
   quota: startQuota,
+  scrub: startScrubOnce,
 };
 
 declare const self: Worker;

@@ -4,15 +4,19 @@ import type { LoadedConfig } from "../config/load.ts";
 import type { Tally } from "../domain/gc/tally.ts";
 import type { QuotaTally } from "../domain/quota/tally.ts";
 import type { CopyEvent } from "../domain/replication/copy.ts";
+import type { ScrubEvent } from "../domain/scrub/examine.ts";
 
 /** What a worker does; one worker for each kind. */
-export type WorkerKind = "replication" | "gc" | "quota";
+export type WorkerKind = "replication" | "gc" | "quota" | "scrub";
 
 /** What a worker tells of its work, for metrics. */
 export type WorkerEvent =
   | { readonly of: "replication"; readonly event: CopyEvent }
   /** A round of collection has ended; `isIdle` when it found nothing. */
   | { readonly of: "gc"; readonly tally: TallyFigures; readonly isIdle: boolean }
+  | { readonly of: "scrub"; readonly event: ScrubEvent }
+  /** A look at what there is to scrub has ended. */
+  | { readonly of: "scrub"; readonly isIdle: boolean }
   /** A round of quota counting has ended. */
   | ({ readonly of: "quota"; readonly isIdle: boolean } & Pick<QuotaTally, "counted" | "compared" | "drifted">);
 

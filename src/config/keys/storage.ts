@@ -6,6 +6,7 @@ import { z } from "zod";
 import {
   block,
   bool,
+  bytes,
   minutes,
   oneOf,
   openBlock,
@@ -183,4 +184,10 @@ export const storageKeys = {
   BLOBUPLOAD_DELETION_DATE_THRESHOLD: minutes(2880, 1),
   PUSH_TEMP_TAG_EXPIRATION_SEC: seconds(3600),
   SIGNED_GRANT_EXPIRATION_SEC: seconds(86_400),
+  // Berth's own: blobs are read again and compared with their digests.
+  FEATURE_SCRUB: bool(true),
+  /** Of each process; 0 is as fast as it can. The default reads 5 TB in a week and is not noticed beside pulls. */
+  SCRUB_BYTES_PER_SECOND: bytes(8 * 1024 * 1024),
+  /** From the beginning of one pass over a location to that of the next. */
+  SCRUB_PASS_INTERVAL_SECONDS: seconds(7 * 24 * 3600, 1),
 };

@@ -5,12 +5,12 @@
 
 import type { App } from "../../app.ts";
 import { JobLease } from "../../db/job-lease.ts";
-import { failJob, finishJob, postponeJob, type TakenJob, takeJob } from "../../db/queue.ts";
+import { failJob, finishJob, postponeJob, type TakenJob, takeJob, takeJobOf } from "../../db/queue.ts";
 import { RegistryError } from "../../errors.ts";
 import { errorFields } from "../../observe/logger.ts";
 import { type CopyEvent, copyBlob, dropCopy } from "./copy.ts";
 import { findBlobToCopy } from "./queries.ts";
-import { REPLICATION_QUEUE } from "./targets.ts";
+import { copyKey, REPLICATION_QUEUE } from "./targets.ts";
 
 export type ReplicationApp = Pick<App, "config" | "db" | "storage" | "log">;
 
@@ -33,6 +33,11 @@ export async function takeCopy(app: ReplicationApp, locations: readonly string[]
     if (job) return job;
   }
   return undefined;
+}
+
+/** Takes the job that brings this blob to this store; undefined when there is none, it is not due, or another has it. */
+export function takeCopyOf(app: ReplicationApp, blobId: number, location: string): Promise<TakenJob | undefined> {
+  return takeJobOf(app.db, REPLICATION_QUEUE, copyKey(blobId, location), leaseMs(app));
 }
 
 /** Runs a job to its end, whatever that is. Throws only when the database does not answer; the lease ends by itself then. */

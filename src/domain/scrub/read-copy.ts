@@ -54,7 +54,7 @@ async function readPatiently(app: Pick<App, "storage">, copy: Copy, options: Rea
   const { signal } = options;
   let failure: unknown;
   for (const waitMs of [0, ...RETRIES_MS]) {
-    await delay(waitMs, undefined, { signal });
+    if (waitMs > 0) await delay(waitMs, undefined, { signal });
     try {
       return await readOnce(app.storage.driver(copy.location), copy, options);
     } catch (error) {

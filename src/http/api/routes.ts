@@ -38,6 +38,7 @@ import { starRoutes } from "./star.ts";
 import { superuserOrganizationRoutes } from "./superuser-organization.ts";
 import { superuserQuotaRoutes } from "./superuser-quota.ts";
 import { superuserRegistryRoutes } from "./superuser-registry.ts";
+import { superuserScrubRoutes } from "./superuser-scrub.ts";
 import { superuserUserRoutes } from "./superuser-user.ts";
 import { tagRoutes } from "./tag.ts";
 import { teamRoutes } from "./team.ts";
@@ -87,6 +88,7 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...serviceKeyRoutes,
     ...capabilitiesRoutes,
     ...superuserRegistryRoutes,
+    ...superuserScrubRoutes,
     ...discoveryRoutes(() => routes),
   ];
   for (const { method, path, needs } of routes) {
