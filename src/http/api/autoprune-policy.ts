@@ -11,6 +11,7 @@ import {
   listAutoprunePolicies,
   updateAutoprunePolicy,
 } from "../../domain/autoprune/policy.ts";
+import { autopruneBodySchema, autopruneDryRunRoute } from "./autoprune-dry-run.ts";
 import {
   ORGANIZATION_PLACE,
   type PolicyResource,
@@ -42,14 +43,7 @@ const resource: PolicyResource<AutopruneInput> = {
       tagPattern: z.string().nullable(),
       tagPatternMatches: z.boolean(),
     }),
-  // What is missing or no rule is refused by the domain, in Quay's words.
-  bodySchema: () =>
-    z.object({
-      method: z.string().nullish(),
-      value: z.union([z.number(), z.string()]).nullish(),
-      tagPattern: z.string().nullish(),
-      tagPatternMatches: z.boolean().nullish(),
-    }),
+  bodySchema: autopruneBodySchema,
   list: async ({ app }, scope) => (await listAutoprunePolicies(app.db, scope)).map(view),
   get: async ({ app }, scope, uuid) => view(await getAutoprunePolicy(app.db, scope, uuid)),
   create: ({ app, caller, origin }, scope, body) => createAutoprunePolicy(app, caller, scope, body, origin()),
@@ -58,8 +52,9 @@ const resource: PolicyResource<AutopruneInput> = {
   remove: ({ app, caller, origin }, scope, uuid) => deleteAutoprunePolicy(app, caller, scope, uuid, origin()),
 };
 
-export const autoprunePolicyRoutes: readonly ApiRoute[] = policyRoutes(resource, [
-  ORGANIZATION_PLACE,
-  USER_PLACE,
-  REPOSITORY_PLACE,
-]);
+const PLACES = [ORGANIZATION_PLACE, USER_PLACE, REPOSITORY_PLACE];
+
+export const autoprunePolicyRoutes: readonly ApiRoute[] = [
+  ...policyRoutes(resource, PLACES),
+  ...PLACES.map(autopruneDryRunRoute),
+];

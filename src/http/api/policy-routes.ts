@@ -28,7 +28,7 @@ export interface PolicyResource<Body> {
 
 type Context = ApiContext & HandlerInput;
 
-interface Place {
+export interface Place {
   readonly path: string;
   /** For summaries: `of an organization`. */
   readonly of: string;
