@@ -4,51 +4,22 @@
  */
 
 import { setTimeout as delay } from "node:timers/promises";
-import type { App } from "../app.ts";
 import { noteDefaultPolicy } from "../domain/autoprune/due.ts";
-import { pruneNext } from "../domain/autoprune/prune.ts";
-import { type PurgeQueue, purgeDeleted } from "../domain/gc/jobs.ts";
-import { collect, isAnythingDue } from "../domain/gc/round.ts";
-import { Tally } from "../domain/gc/tally.ts";
-import { errorFields } from "../observe/logger.ts";
+import { isAnythingDue } from "../domain/gc/round.ts";
+import { type GcApp, runRound } from "./gc-round.ts";
 import type { WorkerEvent } from "./messages.ts";
 import type { SpawnOptions } from "./spawn.ts";
 import { workWhenDue } from "./when-due.ts";
 
-type GcApp = Pick<App, "config" | "db" | "storage" | "clock" | "log">;
-
-/** What the config turns on. */
-function queuesOf({ config }: Pick<App, "config">): PurgeQueue[] {
-  return [
-    ...(config.FEATURE_REPOSITORY_GARBAGE_COLLECTION ? (["repositorygc"] as const) : []),
-    ...(config.FEATURE_NAMESPACE_GARBAGE_COLLECTION ? (["namespacegc"] as const) : []),
-  ];
-}
-
-/** True where this config leaves anything to collect. */
-export function collectsAnything(app: Pick<App, "config">): boolean {
-  return app.config.FEATURE_GARBAGE_COLLECTION || app.config.FEATURE_AUTO_PRUNE || queuesOf(app).length > 0;
-}
+export { collectsAnything } from "./gc-round.ts";
 
 export function startGc(app: GcApp, report: (event: WorkerEvent) => void): { stop(): Promise<void> } {
   const stopped = new AbortController();
   const { signal } = stopped;
   const everyMs = app.config.GARBAGE_COLLECTION_FREQUENCY * 1000;
 
-  async function prune(): Promise<void> {
-    await noteDefaultPolicy(app.db, app.config);
-    while (!signal.aborted && (await pruneNext(app)));
-  }
-
   async function round(): Promise<void> {
-    const tally = new Tally();
-    try {
-      if (app.config.FEATURE_AUTO_PRUNE) await prune();
-      await purgeDeleted(app, queuesOf(app), tally, signal);
-      if (app.config.FEATURE_GARBAGE_COLLECTION) await collect(app, tally, signal);
-    } catch (error) {
-      if (!signal.aborted) app.log.error("a round of garbage collection ended early", errorFields(error));
-    }
+    const tally = await runRound(app, signal);
     const { rowsByTable, blobs, bytes, repositories, namespaces } = tally;
     report({ of: "gc", tally: { rowsByTable, blobs, bytes, repositories, namespaces }, isIdle: tally.isEmpty });
     if (tally.isEmpty) return;

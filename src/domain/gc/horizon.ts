@@ -4,12 +4,13 @@
  */
 
 import type { Db } from "../../db/db.ts";
+import { Allowance } from "../../lib/allowance.ts";
 import { findLinkKeepers, findManifestKeepers, type LinkKeepers, type ManifestKeepers } from "./what-keeps.ts";
 
 /** Manifests read by one statement. */
 const BATCH = 200;
-/** Manifests looked at for one answer: memory and time are bounded, and what lies beyond is kept as far as can be told. */
-const MANIFESTS_MAX = 20_000;
+/** Rows read for one answer where nobody says otherwise. What lies beyond is kept as far as can be told. */
+const ROWS_MAX = 20_000;
 /** How far up: indexes in indexes and referrers of referrers go deeper than this only to tire somebody. */
 const LEVELS_MAX = 100;
 const NEVER = Number.POSITIVE_INFINITY;
@@ -21,12 +22,14 @@ export class Horizons {
   /** True when some answers came out as "kept" only because there was too much to look at. */
   isCut = false;
   readonly #db: Db;
+  readonly #allowance: Allowance;
   readonly #manifests = new Map<number, ManifestKeepers>();
   readonly #known = new Map<number, Horizon>();
   readonly #asked = new Set<number>();
 
-  constructor(db: Db) {
+  constructor(db: Db, allowance = new Allowance(ROWS_MAX)) {
     this.#db = db;
+    this.#allowance = allowance;
   }
 
   /** Reads all that these manifests depend on. What it has read is not read again. */
@@ -37,15 +40,17 @@ export class Horizons {
       next = [];
       for (let at = 0; at < fresh.length; at += BATCH) {
         const batch = fresh.slice(at, at + BATCH);
-        if (level === LEVELS_MAX || this.#asked.size + batch.length > MANIFESTS_MAX) {
+        if (level === LEVELS_MAX || this.#allowance.isSpent) {
           this.isCut = true;
           return;
         }
         for (const id of batch) this.#asked.add(id);
-        for (const [id, keepers] of await findManifestKeepers(this.#db, batch)) {
+        const found = await findManifestKeepers(this.#db, batch);
+        for (const [id, keepers] of found) {
           this.#manifests.set(id, keepers);
           next.push(...keepers.parentIds, ...(keepers.subjectId === undefined ? [] : [keepers.subjectId]));
         }
+        await this.#allowance.spend(rowsOf(found));
       }
     }
   }
@@ -98,6 +103,7 @@ export class Horizons {
   /** Links of these blobs, with all that their manifests depend on. */
   async loadLinks(blobIds: readonly number[]): Promise<LinkKeepers[]> {
     const links = await findLinkKeepers(this.#db, blobIds);
+    await this.#allowance.spend(links.reduce((sum, { namerIds }) => sum + 1 + namerIds.length, 0));
     const alone = links.filter(({ purge }) => purge?.isRestorable !== false);
     await this.load(alone.flatMap(({ namerIds }) => namerIds));
     return links;
@@ -123,6 +129,12 @@ export class Horizons {
     if (leaseMs > 0) ends.push(leaseMs);
     return ends.length === 0 ? NEVER : latest(ends);
   }
+}
+
+function rowsOf(found: ReadonlyMap<number, ManifestKeepers>): number {
+  let rows = 0;
+  for (const { tags, parentIds } of found.values()) rows += 1 + tags.length + parentIds.length;
+  return rows;
 }
 
 function latest(times: readonly number[]): number {

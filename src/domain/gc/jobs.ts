@@ -48,6 +48,7 @@ async function run(app: PurgeApp, queue: PurgeQueue, job: TakenJob, tally: Tally
   } catch (error) {
     if (lease.isLost) return;
     if (stopped.aborted) return await postponeJob(app.db, job, 0);
+    tally.failures++;
     const state = await failJob(app.db, job, RETRY_MS);
     app.log.error("cannot remove what was deleted", {
       queue,

@@ -40,6 +40,7 @@ export async function collect(app: GcApp, tally: Tally, signal?: AbortSignal): P
         } catch (error) {
           app.log.error(`cannot ${name}`, errorFields(error));
           failed.add(name);
+          tally.failures++;
           break;
         }
         isBusy ||= hasMore;

@@ -5,6 +5,8 @@ export class Tally {
   bytes = 0;
   repositories = 0;
   namespaces = 0;
+  /** Steps and jobs that failed, and are tried again. */
+  failures = 0;
 
   rows(table: string, count: number): void {
     if (count > 0) this.rowsByTable.set(table, (this.rowsByTable.get(table) ?? 0) + count);
