@@ -21,8 +21,11 @@ type GcApp = Pick<App, "db" | "storage" | "log">;
 const BATCH = 100;
 /** Deletions in a store at once. */
 const LANES = 16;
-/** Who deletes has this long before another goes on with it. */
+/** Who deletes has this long before another goes on with it, and renews it while a store is slow. */
 const DELETE_LEASE_MS = 60_000;
+const RENEW_MS = 15_000;
+/** No deletion begins this long after the last renewal: another may have gone on, and a push have come since. */
+const RELIABLE_MS = 30_000;
 /** A blob whose bytes cannot be deleted now is tried again after this. */
 const RETRY_MS = 10 * 60_000;
 /** A copy to another store is under way: it sees that the blob is gone and clears away what it began. */
@@ -37,16 +40,45 @@ interface Doomed {
 
 /** Looks at up to 100 blobs that lost a link and deletes those without any. Gives how many were looked at. */
 export async function collectBlobs(app: GcApp, tally: Tally): Promise<number> {
+  const askedMs = performance.now();
   const { looked, doomed } = await mark(app.db);
   const deleted: Doomed[] = [];
   const left: Doomed[] = [];
-  await inLanes(doomed, LANES, async (blob) => {
-    ((await deleteBytes(app, blob)) ? deleted : left).push(blob);
-  });
+  await keepingLease(app.db, doomed, askedMs, (isOurs) =>
+    inLanes(doomed, LANES, async (blob) => {
+      if (isOurs()) ((await deleteBytes(app, blob)) ? deleted : left).push(blob);
+    }),
+  );
   // A crash before this costs one more deletion of what is not there.
   if (deleted.length > 0) await app.db.tx((tx) => forget(tx, deleted, tally), { durable: false });
   if (left.length > 0) await app.db.tx((tx) => postpone(tx, left, RETRY_MS), { durable: false });
   return looked;
+}
+
+/**
+ * Runs `work` while the marks are renewed. A worker that stood still for longer than its lease must not go on deleting: the
+ * bytes may be those of a later push.
+ */
+async function keepingLease(
+  db: Database,
+  blobs: readonly Doomed[],
+  markedMs: number,
+  work: (isOurs: () => boolean) => Promise<void>,
+): Promise<void> {
+  if (blobs.length === 0) return;
+  let renewedMs = markedMs;
+  const renew = async (): Promise<void> => {
+    const askedMs = performance.now();
+    if (askedMs - renewedMs > RELIABLE_MS) return;
+    await db.tx((tx) => postpone(tx, blobs, DELETE_LEASE_MS), { durable: false });
+    renewedMs = askedMs;
+  };
+  const timer = setInterval(() => void renew().catch(() => undefined), RENEW_MS);
+  try {
+    await work(() => performance.now() - renewedMs <= RELIABLE_MS);
+  } finally {
+    clearInterval(timer);
+  }
 }
 
 async function mark(db: Database): Promise<{ looked: number; doomed: Doomed[] }> {
@@ -139,5 +171,6 @@ async function forget(tx: Tx, blobs: readonly Doomed[], tally: Tally): Promise<v
 async function postpone(tx: Tx, blobs: readonly Doomed[], forMs: number): Promise<void> {
   const ids = blobs.map(({ id }) => id);
   await tx.sql`/* gc.retry_blobs */
-    update blob set lease_until_ms = ${tx.dialect.nowMs} + ${forMs} where ${tx.dialect.inList("id", ids)}`;
+    update blob set lease_until_ms = ${tx.dialect.nowMs} + ${forMs}
+    where state = 'deleting' and ${tx.dialect.inList("id", ids)}`;
 }
