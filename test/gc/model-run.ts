@@ -1,11 +1,17 @@
 /**
- * Random pushes, deletions, restores, mounts and jumps of the clock against a real registry and the model beside it. After
- * each collection both must hold the same manifests, links and blobs, and the store the same files.
+ * Random pushes, deletions, restores, mounts, policies and jumps of the clock against a real registry and the model beside
+ * it. After each collection both must hold the same manifests, links and blobs, and the store the same files; and whenever it
+ * is asked, what is counted for quotas must be what the model adds up.
  */
 
+import { pruneNext } from "../../src/domain/autoprune/prune.ts";
+import { backfill } from "../../src/domain/quota/backfill.ts";
+import { noteNamespaces } from "../../src/domain/quota/due.ts";
+import { findDrift } from "../../src/domain/quota/reconcile.ts";
+import { QuotaTally } from "../../src/domain/quota/tally.ts";
 import { makeRandom, type Random } from "../storage/random.ts";
 import { mediaTypes } from "../support/registry-client.ts";
-import { type ModelManifest, ModelRepository } from "./model.ts";
+import { type ModelManifest, type ModelPolicy, ModelRepository } from "./model.ts";
 import { dayMs, type GcWorld, startGcWorld } from "./world.ts";
 
 const HOUR_MS = 3600 * 1000;
@@ -13,6 +19,8 @@ const LEASE_MS = HOUR_MS;
 const MINUTE_MS = 60_000;
 const REPOSITORIES = ["admin/one", "admin/two", "admin/three"] as const;
 const TAGS = ["a", "b", "c", "d"] as const;
+/** How a policy's age is written, and what it is. */
+const AGES = { "2h": 2 * HOUR_MS, "1d": dayMs, "5d": 5 * dayMs } as const;
 const WINDOWS_S = [0, 86_400, 14 * 86_400] as const;
 
 /** A repository that was deleted and can be restored until its window is over. */
@@ -38,6 +46,8 @@ export async function runModel(steps: number, collectors: number): Promise<Model
     DEFAULT_TAG_EXPIRATION: "1d",
     TAG_EXPIRATION_OPTIONS: ["0s", "1d", "2w"],
     PUSH_TEMP_TAG_EXPIRATION_SEC: LEASE_MS / 1000,
+    FEATURE_QUOTA_MANAGEMENT: true,
+    FEATURE_AUTO_PRUNE: true,
   });
   try {
     return await new ModelRun(world, collectors).run(steps);
@@ -51,8 +61,11 @@ class ModelRun {
   readonly #collectors: number;
   readonly #random: Random = makeRandom("model of garbage collection");
   readonly #contents: Uint8Array[];
+  readonly #sizes = new Map<string, number>();
   #model = new Map<string, ModelRepository>();
   #trash: Deleted[] = [];
+  /** Gone for good, and not collected yet. */
+  #doomed: Deleted[] = [];
   #restored = 0;
   #windowS: number = WINDOWS_S[1];
   #passedMs = 0;
@@ -81,6 +94,8 @@ class ModelRun {
       [4, () => this.#restoreRepository()],
       [1, () => this.#purgeRepository()],
       [2, () => this.#changeWindow()],
+      [2, () => this.#changePolicy()],
+      [3, () => this.#compareUsage()],
       [10, () => this.#pass()],
       [5, () => this.#collect()],
     ];
@@ -119,6 +134,7 @@ class ModelRun {
   async #pushBlob(path: string, model: ModelRepository, content: Uint8Array): Promise<string> {
     const shape = this.#pick(["post-put", "patch", "single-post"] as const) ?? "post-put";
     expectStatus(await this.#world.api.admin.pushBlob(path, content, { shape }), 201, "blob");
+    this.#sizes.set(digestOf(content), content.length);
     model.link(digestOf(content), this.#nowMs + LEASE_MS);
     return digestOf(content);
   }
@@ -231,15 +247,24 @@ class ModelRun {
   async #deleteRepository(): Promise<void> {
     const { path, model } = this.#repository();
     if (model.links.size === 0 && model.manifests.size === 0) return;
+    const { db } = this.#world.api.app;
+    const [row] = await db.sql<{ id: number }>`/* test.id */ select id from repository where path = ${path}`;
     const su = await this.#world.api.as("admin");
     const answer = await su.delete(`/repository/${path}`);
     if (answer.status !== 204) throw new Error(`deleting ${path}: ${answer.status} ${answer.text}`);
     this.#model.delete(path);
+    const [retired] = await db.sql<{ path: string }>`/* test.uuid */
+      select path from repository where id = ${Number(row?.id)}`;
+    const deleted: Deleted = { uuid: retired?.path ?? "", path, model, deletedMs: this.#nowMs };
     // Without a window it is gone for good, which the next collection shows.
-    if (this.#windowS === 0) return;
+    if (this.#windowS === 0) {
+      this.#doomed.push(deleted);
+      return;
+    }
     const [latest] = (await su.get("/user/deleted?limit=1")).body.repositories;
     if (`admin/${latest?.name}` !== path) throw new Error(`${path} was deleted, and cannot be restored`);
-    this.#trash.push({ uuid: latest.uuid, path, model, deletedMs: this.#nowMs });
+    if (latest.uuid !== deleted.uuid) throw new Error(`${path} was deleted as ${deleted.uuid}, not ${latest.uuid}`);
+    this.#trash.push(deleted);
   }
 
   async #restoreRepository(): Promise<void> {
@@ -270,6 +295,7 @@ class ModelRun {
     const answer = await (await this.#world.api.as("admin")).delete(`/user/deleted/${deleted.uuid}`);
     if (answer.status !== 204) throw new Error(`purging ${deleted.path}: ${answer.status} ${answer.text}`);
     this.#trash = this.#trash.filter((one) => one !== deleted);
+    this.#doomed.push(deleted);
   }
 
   async #changeWindow(): Promise<void> {
@@ -278,6 +304,82 @@ class ModelRun {
     const answer = await su.put("/user/", { tag_expiration_s: seconds });
     if (answer.status !== 200) throw new Error(`the window: ${answer.status} ${answer.text}`);
     this.#windowS = seconds;
+  }
+
+  /** Takes the repository's policy away, or gives it one. */
+  async #changePolicy(): Promise<void> {
+    const { path, model } = this.#repository();
+    if (model.manifests.size === 0) return;
+    const su = await this.#world.api.as("admin");
+    const at = `/repository/${path}/autoprunepolicy/`;
+    if (model.policy) {
+      const answer = await su.delete(`${at}${model.policy.uuid}`);
+      if (answer.status !== 200) throw new Error(`no policy for ${path}: ${answer.status} ${answer.text}`);
+      model.policy = undefined;
+      return;
+    }
+    const age = this.#pick(Object.keys(AGES) as (keyof typeof AGES)[]) ?? "1d";
+    const policy: Omit<ModelPolicy, "uuid"> = {
+      method: this.#pick(["number_of_tags", "creation_date"] as const) ?? "number_of_tags",
+      keep: this.#random.integer(1, 3),
+      ageMs: AGES[age],
+      pattern: this.#pick([/^[ab]$/, /c/]) ?? /c/,
+      matches: this.#random.integer(0, 1) === 1,
+    };
+    const { method, keep, pattern, matches } = policy;
+    const answer = await su.post(at, {
+      method,
+      value: method === "number_of_tags" ? keep : age,
+      tagPattern: pattern.source,
+      tagPatternMatches: matches,
+    });
+    if (answer.status !== 201) throw new Error(`a policy for ${path}: ${answer.status} ${answer.text}`);
+    model.policy = { ...policy, uuid: answer.body.uuid };
+  }
+
+  /** Every policy is looked at, as its next round would. */
+  async #prune(): Promise<void> {
+    const { app } = this.#world.api;
+    await app.db.sql`/* test.due */ update prune_repository set due_ms = 0`;
+    const pruner = async () => {
+      while (await pruneNext(app));
+    };
+    await Promise.all(Array.from({ length: this.#collectors }, pruner));
+    for (const model of this.#model.values()) model.prune(this.#nowMs);
+  }
+
+  /** Whatever is not collected yet counts, in repositories that are deleted as well. */
+  async #compareUsage(): Promise<void> {
+    const { app } = this.#world.api;
+    const sum = (blobs: Iterable<string>) =>
+      [...blobs].reduce((total, blob) => total + (this.#sizes.get(blob) ?? 0), 0);
+    const rows = await app.db.sql<{ path: string; size_bytes: number }>`/* test.usage */
+      select r.path, u.size_bytes from repository_usage u join repository r on r.id = u.repository_id
+      where u.size_bytes > 0`;
+    const [total] = await app.db.sql<{ size_bytes: number }>`/* test.total */
+      select size_bytes from namespace_usage where size_bytes > 0`;
+    const gone = [...this.#trash, ...this.#doomed].map(({ uuid, model }) => [uuid, model] as const);
+    const repositories = [...this.#model, ...gone].map(([path, model]) => ({ path, named: model.named() }));
+    compare(
+      "bytes of repositories",
+      rows.map((row) => `${row.path} ${row.size_bytes}`),
+      repositories.flatMap(({ path, named }) => (named.size === 0 ? [] : [`${path} ${sum(named)}`])),
+    );
+    const all = new Set(repositories.flatMap(({ named }) => [...named]));
+    compare("bytes of the namespace", [String(total?.size_bytes ?? 0)], [String(sum(all))]);
+  }
+
+  /** The kept figures are those of a full recount. */
+  async #compareTotals(): Promise<void> {
+    const { app } = this.#world.api;
+    const { signal } = new AbortController();
+    while (await noteNamespaces(app));
+    await backfill(app, 100, new QuotaTally(), signal);
+    const rows = await app.db.sql<{ id: number }>`/* test.namespaces */ select namespace_id as id from namespace_usage`;
+    for (const { id } of rows) {
+      const drift = await findDrift(app.db, Number(id), signal);
+      if (drift) throw new Error(`the kept totals drifted: ${JSON.stringify(drift)}`);
+    }
   }
 
   async #pass(): Promise<void> {
@@ -290,17 +392,21 @@ class ModelRun {
     // A blob is left alone for its first minute.
     await this.#world.pass(2 * MINUTE_MS);
     this.#passedMs += 2 * MINUTE_MS;
+    await this.#prune();
     const tallies = await Promise.all(Array.from({ length: this.#collectors }, () => this.#world.collect()));
     // What one collector left because the other had it.
     tallies.push(await this.#world.collect());
     for (const tally of tallies) this.#deleted += tally.blobs;
     this.#collections++;
+    this.#doomed = [];
     const windowMs = this.#windowS * 1000;
     this.#trash = this.#trash.filter(({ deletedMs }) => deletedMs + windowMs > this.#nowMs);
     // In what can be restored time goes on.
     for (const { model } of this.#trash) model.collect(this.#nowMs, windowMs);
     for (const model of this.#model.values()) model.collect(this.#nowMs, windowMs);
     await this.#compare();
+    await this.#compareUsage();
+    await this.#compareTotals();
   }
 
   async #compare(): Promise<void> {

@@ -16,11 +16,24 @@ export interface ModelManifest {
 interface Lifetime {
   readonly name: string;
   readonly digest: string;
+  readonly startMs: number;
   endMs: number | undefined;
+}
+
+/** Of the tags that match, all but the newest end, or those past an age. */
+export interface ModelPolicy {
+  /** The registry's name for it. */
+  readonly uuid: string;
+  readonly method: "number_of_tags" | "creation_date";
+  readonly keep: number;
+  readonly ageMs: number;
+  readonly pattern: RegExp;
+  readonly matches: boolean;
 }
 
 /** One repository; times are epoch ms of a clock that the caller moves. */
 export class ModelRepository {
+  policy: ModelPolicy | undefined;
   readonly lifetimes: Lifetime[] = [];
   readonly manifests = new Map<string, ModelManifest>();
   /** Until when a blob of the repository is protected, whoever names it. */
@@ -52,7 +65,7 @@ export class ModelRepository {
     const current = this.current(name);
     if (current?.digest === digest) return;
     if (current) current.endMs = nowMs;
-    this.lifetimes.push({ name, digest, endMs: undefined });
+    this.lifetimes.push({ name, digest, startMs: nowMs, endMs: undefined });
   }
 
   current(name: string): Lifetime | undefined {
@@ -88,6 +101,24 @@ export class ModelRepository {
   deleteBlob(blob: string, nowMs: number): void {
     const link = this.links.get(blob);
     if (link) Object.assign(link, { isHidden: true, leaseMs: nowMs });
+  }
+
+  /** Ends the tags that the policy has no use for. */
+  prune(nowMs: number): void {
+    const { policy } = this;
+    if (!policy) return;
+    // The newest first: what began later stands later.
+    const living = this.lifetimes
+      .filter(({ name, endMs }) => endMs === undefined && policy.pattern.test(name) === policy.matches)
+      .reverse();
+    const isOver = ({ startMs }: Lifetime, place: number) =>
+      policy.method === "number_of_tags" ? place >= policy.keep : startMs <= nowMs - policy.ageMs;
+    for (const lifetime of living.filter(isOver)) lifetime.endMs = nowMs;
+  }
+
+  /** The distinct blobs that manifests name: what counts for quotas. */
+  named(): ReadonlySet<string> {
+    return new Set([...this.manifests.values()].flatMap(({ blobs }) => blobs));
   }
 
   /** Everything goes that nothing keeps; again and again, until nothing changes. */
