@@ -71,7 +71,8 @@ export async function startGcWorld(config: Record<string, unknown> = {}): Promis
 /** Everything that has happened happened `ms` earlier. */
 export async function passTime(db: Database, ms: number): Promise<void> {
   await db.tx(async (tx) => {
-    await tx.sql`/* test.pass */ update manifest set lease_until_ms = lease_until_ms - ${ms}, deleted_ms = deleted_ms - ${ms}`;
+    await tx.sql`/* test.pass */ update manifest
+      set created_ms = created_ms - ${ms}, lease_until_ms = lease_until_ms - ${ms}, deleted_ms = deleted_ms - ${ms}`;
     await tx.sql`/* test.pass */ update tag
       set start_ms = start_ms - ${ms}, end_ms = end_ms - ${ms}, expires_ms = expires_ms - ${ms}`;
     await tx.sql`/* test.pass */ update repository_blob set lease_until_ms = lease_until_ms - ${ms} where lease_until_ms > ${ms}`;

@@ -11,6 +11,7 @@ import { RegistryError } from "../../errors.ts";
 import type { Digest } from "../../oci/digest.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
 import { loadImmutabilityRules } from "../immutability/rules.ts";
+import { wasAlive } from "./as-of.ts";
 
 export const HISTORY_PAGE_MAX = 100;
 /**
@@ -39,6 +40,8 @@ export interface HistoryFilter {
   /** Only tags whose name holds this text, in any letter case, among the newest `HISTORY_DEPTH_MAX` lifetimes. */
   readonly contains?: string | undefined;
   readonly onlyAlive?: boolean | undefined;
+  /** Only lifetimes that were there at this time, among the `HISTORY_DEPTH_MAX` that began last before it. */
+  readonly asOfMs?: number | undefined;
 }
 
 /**
@@ -86,19 +89,47 @@ function pageOfIds(
     ? db.sql`and end_ms is null and (expires_ms is null or expires_ms > ${page.nowMs})`
     : db.sql``;
   // "<> true" keeps SQLite from walking all of a repository in the index of the newest, which a name does not narrow.
+  if (filter.asOfMs !== undefined) return pageOfIdsAsOf(db, repositoryId, { ...filter, asOfMs: filter.asOfMs }, page);
   const which = filter.name === undefined ? db.sql`hidden = false` : db.sql`hidden <> true and name = ${filter.name}`;
   if (filter.contains === undefined) {
     return db.sql`
       select id from tag where repository_id = ${repositoryId} and ${which} ${alive}
       order by start_ms desc, id desc limit ${page.limit} offset ${page.offset}`;
   }
-  const pattern = `%${filter.contains.toLowerCase().replace(/[%_!]/g, "!$&")}%`;
+  const isNamed = nameContains(db, filter.contains);
   return db.sql`
     select id from (
       select id, start_ms, name from tag where repository_id = ${repositoryId} and ${which} ${alive}
       order by start_ms desc, id desc limit ${HISTORY_DEPTH_MAX}
     ) newest
-    where lower(name) like ${pattern} escape '!'
+    where ${isNamed}
+    order by start_ms desc, id desc limit ${page.limit} offset ${page.offset}`;
+}
+
+function nameContains(db: Db, text: string): SqlQuery<unknown> {
+  const pattern = `%${text.toLowerCase().replace(/[%_!]/g, "!$&")}%`;
+  return db.sql`lower(name) like ${pattern} escape '!'`;
+}
+
+/** The same of what was there at an instant. */
+function pageOfIdsAsOf(
+  db: Db,
+  repositoryId: number,
+  filter: HistoryFilter & { asOfMs: number },
+  page: { offset: number; limit: number; nowMs: number },
+): SqlQuery<unknown> {
+  const which = filter.name === undefined ? db.sql`hidden = false` : db.sql`hidden <> true and name = ${filter.name}`;
+  const isNamed = filter.contains === undefined ? db.sql`true` : nameContains(db, filter.contains);
+  const alive = filter.onlyAlive
+    ? db.sql`and end_ms is null and (expires_ms is null or expires_ms > ${page.nowMs})`
+    : db.sql``;
+  return db.sql`
+    select id from (
+      select id, name, start_ms, end_ms, expires_ms, hidden from tag
+      where repository_id = ${repositoryId} and ${which} and start_ms <= ${filter.asOfMs}
+      order by start_ms desc, id desc limit ${HISTORY_DEPTH_MAX}
+    ) older
+    where ${wasAlive(db, filter.asOfMs)} and ${isNamed} ${alive}
     order by start_ms desc, id desc limit ${page.limit} offset ${page.offset}`;
 }
 

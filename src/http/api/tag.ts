@@ -3,6 +3,7 @@
 import { z } from "zod";
 import { decideRole } from "../../domain/access/access.ts";
 import { getTagPulls, type PullFigures } from "../../domain/pullstats/statistics.ts";
+import { parseAsOf } from "../../domain/tag/as-of.ts";
 import { changeTag, restoreTag } from "../../domain/tag/change-tag.ts";
 import { expireTag } from "../../domain/tag/expire-tag.ts";
 import { HISTORY_PAGE_MAX, type HistoryFilter, listTagHistory, type TagLifetime } from "../../domain/tag/history.ts";
@@ -78,6 +79,8 @@ export const tagRoutes: readonly ApiRoute[] = [
         limit: z.coerce.number().int().default(HISTORY_PAGE_DEFAULT),
         page: z.coerce.number().int().default(1),
         onlyActiveTags: queryBool(false),
+        /** Ours: only what was there at this time, as RFC 3339 or in seconds since 1970. */
+        asof: z.string().optional(),
       }),
     answers: {
       200: () => z.strictObject({ tags: z.array(tagSchema()), page: z.int(), has_additional: z.boolean() }),
@@ -87,6 +90,7 @@ export const tagRoutes: readonly ApiRoute[] = [
         ...readFilter(query.filter_tag_name),
         ...(query.specificTag === "" ? {} : { name: query.specificTag }),
         onlyAlive: query.onlyActiveTags,
+        asOfMs: query.asof === undefined ? undefined : parseAsOf(query.asof, app.clock.nowMs()),
       };
       const page = Math.max(1, query.page);
       const limit = Math.min(HISTORY_PAGE_MAX, Math.max(1, query.limit));

@@ -2,11 +2,13 @@
 
 import { deleteManifest } from "../../domain/manifest/delete-manifest.ts";
 import { putManifest } from "../../domain/manifest/put-manifest.ts";
+import type { StoredManifest } from "../../domain/manifest/queries.ts";
+import { getManifestAsOf, parseAsOf } from "../../domain/tag/as-of.ts";
 import { hadTag } from "../../domain/tag/queries.ts";
 import { deleteTag } from "../../domain/tag/tag.ts";
 import { RegistryError } from "../../errors.ts";
 import { MANIFEST_SIZE_BYTES_MAX } from "../../oci/manifest.ts";
-import { formatReference, parseReference, parseTag } from "../../oci/reference.ts";
+import { formatReference, parseReference, parseTag, type Reference } from "../../oci/reference.ts";
 import { readBody } from "./body.ts";
 import { matchesEtag } from "./conditions.ts";
 import type { MethodTable, RepositoryContext } from "./routes.ts";
@@ -22,8 +24,11 @@ export const manifestRoutes: MethodTable<"manifest"> = {
   DELETE: { needs: "delete", handle: deleteManifestRoute },
 };
 
-async function getManifest({ app, caller, request, route, repository, origin }: Context): Promise<Response> {
+async function getManifest(context: Context): Promise<Response> {
+  const { app, request, route, repository, query } = context;
   const reference = parseReference(route.reference);
+  const asOf = query.get("asof");
+  if (asOf !== null) return getManifestThen(context, reference, asOf);
   const manifest = await app.lookup.manifest(repository.id, reference);
   const ref = reference.kind === "tag" ? "tag" : "manifest";
   const isGet = request.method === "GET";
@@ -37,6 +42,28 @@ async function getManifest({ app, caller, request, route, repository, origin }: 
     }
     throw new RegistryError("manifest_unknown", { detail: { reference: formatReference(reference) } });
   }
+  return answerPull(context, reference, manifest);
+}
+
+/** `?asof=`: what the reference was at an instant. Counted and logged as a pull by digest, for it is not what the tag is. */
+async function getManifestThen(context: Context, reference: Reference, asOf: string): Promise<Response> {
+  const { app, request, repository } = context;
+  try {
+    const asOfMs = parseAsOf(asOf, app.clock.nowMs());
+    const manifest = await getManifestAsOf(app, repository, reference, asOfMs);
+    return answerPull(context, { kind: "digest", digest: manifest.digest }, manifest);
+  } catch (error) {
+    if (request.method === "GET" && error instanceof RegistryError && error.code === "manifest_unknown") {
+      app.metrics.countPull(["v2", "manifest", "404"]);
+    }
+    throw error;
+  }
+}
+
+function answerPull(context: Context, reference: Reference, manifest: StoredManifest): Response {
+  const { app, caller, request, repository, origin } = context;
+  const isGet = request.method === "GET";
+  const ref = reference.kind === "tag" ? "tag" : "manifest";
   if (isGet) app.metrics.countPull(["v2", ref, "200"]);
   const etag = `"${manifest.digest}"`;
   const headers = {
