@@ -77,6 +77,7 @@ function pathOf(route: ApiRoute, repository: RepositoryCase | undefined, organiz
 const QUERIES: Record<string, string> = {
   "GET /repository": "?public=true",
   "GET /explain": "?repository=acme/public&action=pull",
+  "GET /superuser/gc/explain": "?reference=acme/public",
 };
 
 async function outcomeOf(

@@ -409,6 +409,8 @@ export const MATRIX: Record<string, Right> = {
   "GET /superuser/organizations/": "superuser",
   "PUT /superuser/organizations/{}": "superuser",
   "DELETE /superuser/organizations/{}": "superuser",
+  "GET /superuser/gc": "superuser",
+  "GET /superuser/gc/explain": "superuser",
   "GET /superuser/registrysize/": "superuser",
   "POST /superuser/registrysize/": "superuser",
   "GET /superuser/users/": "superuser",
@@ -427,6 +429,7 @@ export const MATRIX: Record<string, Right> = {
   "GET /superuser/registrystatus": "superuser",
   "POST /superuser/shutdown": "superuser",
   "GET /superuser/config": "superuser",
+  "GET /superuser/scrub": "superuser",
   "GET /superuser/apptokens": "superuser",
 
   // section 16: app tokens, applications, messages, search

@@ -35,6 +35,7 @@ import { searchRoutes } from "./search.ts";
 import { serviceKeyRoutes } from "./service-key.ts";
 import { sessionRoutes } from "./session.ts";
 import { starRoutes } from "./star.ts";
+import { superuserGcRoutes } from "./superuser-gc.ts";
 import { superuserOrganizationRoutes } from "./superuser-organization.ts";
 import { superuserQuotaRoutes } from "./superuser-quota.ts";
 import { superuserRegistryRoutes } from "./superuser-registry.ts";
@@ -88,6 +89,7 @@ export function apiRoutes(): readonly ApiRoute[] {
     ...serviceKeyRoutes,
     ...capabilitiesRoutes,
     ...superuserRegistryRoutes,
+    ...superuserGcRoutes,
     ...superuserScrubRoutes,
     ...discoveryRoutes(() => routes),
   ];

@@ -1,0 +1,210 @@
+/** What superusers and `berth gc --status` are told of garbage collection, and that telling costs no more in a large registry. */
+
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { findReclaimable } from "../../src/domain/gc/reclaimable.ts";
+import { findGcStatus } from "../../src/domain/gc/status.ts";
+import { INSTANCE } from "../../src/domain/gc/totals.ts";
+import { sourcesOf } from "../../src/domain/gc/waiting.ts";
+import { runRound } from "../../src/workers/gc-round.ts";
+import type { ApiClient } from "../api/harness.ts";
+import type { RegistryClient } from "../support/registry-client.ts";
+import { dayMs, type GcWorld, startGcWorld, windowMs } from "./world.ts";
+
+setDefaultTimeout(60_000);
+
+const minuteMs = 60_000;
+
+let world: GcWorld;
+let client: RegistryClient;
+let su: ApiClient;
+beforeAll(async () => {
+  world = await startGcWorld();
+  client = world.api.admin;
+  su = await world.api.as("admin");
+}, 120_000);
+afterAll(() => world?.stop());
+
+async function deleteTag(repository: string, tag: string): Promise<void> {
+  const options = { method: "DELETE", scope: `repository:${repository}:delete` };
+  expect((await client.request(`/v2/${repository}/manifests/${tag}`, options)).status).toBe(202);
+}
+
+/** The server's own workers are off, so that the test says when; a round here collects as theirs would. */
+async function round() {
+  const config = {
+    ...world.api.app.config,
+    FEATURE_GARBAGE_COLLECTION: true,
+    FEATURE_REPOSITORY_GARBAGE_COLLECTION: true,
+    FEATURE_NAMESPACE_GARBAGE_COLLECTION: true,
+  };
+  return runRound({ ...world.api.app, config }, new AbortController().signal);
+}
+
+async function status() {
+  const answer = await su.get("/superuser/gc");
+  expect([answer.status, answer.text]).toEqual([200, answer.text]);
+  const { waiting, reclaimable, freed, ...rest } = answer.body;
+  return {
+    ...rest,
+    freed,
+    waits: Object.fromEntries(
+      waiting.map((each: { kind: string; waiting: number; due: number }) => [each.kind, [each.waiting, each.due]]),
+    ),
+    reclaimable: reclaimable.buckets.map(({ bytes }: { bytes: number }) => bytes),
+    isExact: reclaimable.exact,
+  };
+}
+
+describe("GET /superuser/gc", () => {
+  test("nothing has happened", async () => {
+    expect(await status()).toMatchObject({
+      reclaimable: [0, 0, 0, 0],
+      isExact: true,
+      rounds: [],
+      freed: { since_ms: null, total: { bytes: 0, blobs: 0, rows: 0 } },
+      enabled: { garbage_collection: false, repositories: false, namespaces: false, auto_prune: true },
+    });
+  });
+
+  test("a deleted tag waits for its window, is due, and then its bytes are counted as freed", async () => {
+    const kept = await client.pushImage("admin/a", "kept");
+    const gone = await client.pushImage("admin/a", "gone");
+    const bytes = [gone.config, ...gone.layers].reduce((sum, { size }) => sum + size, 0);
+    await deleteTag("admin/a", "gone");
+    expect(await status()).toMatchObject({ reclaimable: [0, 0, 0, bytes], waits: { ended_tags: [1, 0] } });
+    await world.pass(windowMs - 3 * dayMs);
+    expect(await status()).toMatchObject({ reclaimable: [0, 0, bytes, 0] });
+    await world.pass(2 * dayMs + minuteMs);
+    expect(await status()).toMatchObject({ reclaimable: [0, bytes, 0, 0] });
+    await world.pass(dayMs);
+    const due = await status();
+    expect(due).toMatchObject({ reclaimable: [bytes, 0, 0, 0], waits: { ended_tags: [1, 1] } });
+    const tally = await round();
+    expect({ bytes: tally.bytes, failures: tally.failures }).toEqual({ bytes, failures: 0 });
+    const after = await status();
+    expect(after).toMatchObject({ reclaimable: [0, 0, 0, 0], waits: { ended_tags: [0, 0], blobs: [0, 0] } });
+    const { freed, rounds } = after;
+    expect(freed.since_ms).toBe(Math.floor(after.at_ms / dayMs) * dayMs);
+    expect(freed.total).toMatchObject({ bytes, blobs: 2, rows_by_table: { tag: 1, manifest: 1, blob: 2 } });
+    expect([freed.today, freed.last_7_days]).toEqual([freed.total, freed.total]);
+    expect(rounds).toMatchObject([{ instance: INSTANCE, state: "ended", blobs: 2, bytes }]);
+    expect(rounds[0].duration_ms).toBeGreaterThanOrEqual(0);
+    expect((await client.pullManifest("admin/a", kept.descriptor.digest)).status).toBe(200);
+    // One that finds nothing is no round to tell of.
+    await round();
+    expect((await status()).rounds).toEqual(rounds);
+  });
+
+  test("a deleted repository and a deleted organization wait", async () => {
+    expect((await su.post("/organization/", { name: "going", email: "going@example.com" })).status).toBe(201);
+    const own = await client.pushImage("admin/b", "v1");
+    const theirs = await client.pushImage("going/c", "v1");
+    const bytes = [own, theirs].flatMap(({ config, layers }) => [config, ...layers]);
+    expect((await su.delete("/repository/admin/b")).status).toBe(204);
+    expect((await su.delete("/organization/going")).status).toBe(204);
+    expect((await status()).waits).toMatchObject({ repositories: [1, 0], namespaces: [1, 0] });
+    const distinct = [...new Map(bytes.map(({ digest, size }) => [digest, size])).values()];
+    const sum = distinct.reduce((total, size) => total + size, 0);
+    expect((await status()).reclaimable.reduce((total: number, each: number) => total + each, 0)).toBe(sum);
+    await world.pass(windowMs + dayMs);
+    expect((await status()).waits).toMatchObject({ repositories: [1, 1], namespaces: [1, 1] });
+    expect((await status()).reclaimable).toEqual([sum, 0, 0, 0]);
+    const tally = await round();
+    expect(tally).toMatchObject({ bytes: sum, repositories: 2, namespaces: 1 });
+    expect((await status()).waits).toMatchObject({ repositories: [0, 0], namespaces: [0, 0] });
+  });
+
+  test("an upload that nobody ends is counted, and rounds of two instances stand side by side", async () => {
+    const begun = await client.request("/v2/admin/a/blobs/uploads/", {
+      method: "POST",
+      scope: "repository:admin/a:pull,push",
+    });
+    expect(begun.status).toBe(202);
+    expect((await status()).waits.uploads).toEqual([1, 0]);
+    const { db } = world.api.app;
+    await db.sql`/* test.rounds */
+      insert into gc_round (instance, started_ms, noted_ms, ended, row_count, blob_count, size_bytes)
+      values ('other:1', ${Date.now() - 5000}, ${Date.now()}, false, 7, 3, 30),
+             ('dead:1', ${Date.now() - 500_000}, ${Date.now() - 400_000}, false, 1, 1, 10)`;
+    const { rounds } = await status();
+    expect(rounds).toMatchObject([
+      { instance: "other:1", state: "running", rows: 7 },
+      { instance: INSTANCE, state: "ended" },
+      { instance: "dead:1", state: "lost" },
+    ]);
+  });
+
+  test("only superusers are told", async () => {
+    await world.api.user("somebody");
+    const somebody = await world.api.as("somebody");
+    for (const path of ["/superuser/gc", "/superuser/gc/explain?reference=admin/a"]) {
+      expect((await somebody.get(path)).status).toBe(403);
+    }
+  });
+});
+
+describe("GET /superuser/gc/explain", () => {
+  test("tells what keeps a tag, a manifest and a blob", async () => {
+    const image = await client.pushImage("admin/e", "v1");
+    const layer = image.layers[0]?.digest ?? "";
+    const ask = (reference: string) => su.get(`/superuser/gc/explain?${new URLSearchParams({ reference })}`);
+    expect((await ask("admin/e:v1")).body).toMatchObject({
+      reference: "admin/e:v1",
+      kind: "tag",
+      state: "kept",
+      goes_ms: null,
+      reasons: [{ depth: 0, kind: "tag", name: "v1", until_ms: null }],
+      content: { kind: "manifest", reference: image.descriptor.digest },
+    });
+    expect((await ask(layer)).body.reasons).toMatchObject([
+      { depth: 0, kind: "repository", name: "admin/e" },
+      { depth: 1, kind: "manifest", name: image.descriptor.digest },
+      { depth: 2, kind: "tag", name: "v1" },
+      { depth: 1, kind: "lease" },
+      { depth: 0, kind: "reservation" },
+    ]);
+    await deleteTag("admin/e", "v1");
+    const { body } = await ask(layer);
+    expect(body).toMatchObject({ kind: "blob", state: "waits", size_bytes: 1024 });
+    expect(body.goes_ms).toBeGreaterThan(Date.now() + windowMs - minuteMs);
+    for (const reference of ["admin/none", "admin/e:none", `sha256:${"0".repeat(64)}`]) {
+      expect((await ask(reference)).status).toBe(404);
+    }
+    for (const reference of ["", "sha256:beef", "admin/E"]) expect((await ask(reference)).status).toBe(400);
+  });
+});
+
+describe("the cost of looking", () => {
+  test("is bounded: what is beyond the bound is told", async () => {
+    const { db } = world.api.app;
+    const { buckets, isExact } = await findReclaimable(db, Date.now(), 3);
+    expect(isExact).toBe(false);
+    expect(buckets.map(({ blobs }) => blobs)).toEqual([0, 0, 0, 0]);
+    expect((await findGcStatus(world.api.app)).reclaimable.isExact).toBe(true);
+  });
+
+  test("does not grow with what does not wait: counts go by indexes that hold no more than that", async () => {
+    const { db } = world.api.app;
+    if (db.engine !== "sqlite") return;
+    for (const { kind, waiting, due, first } of sourcesOf(db)) {
+      const texts = [
+        db.sql`select 1 as one from ${waiting} limit 9`,
+        db.sql`select 1 as one from ${due} limit 9`,
+        first,
+      ];
+      for (const query of texts) {
+        const plan = await db.sql<{ detail: string }>`explain query plan ${query}`;
+        for (const { detail } of plan) {
+          const isThroughTable = /^SCAN \w+( |$)/.test(detail) && !/USING (COVERING )?INDEX/.test(detail);
+          const isDerived = /^SCAN (g|\(subquery)/.test(detail);
+          const sorts = detail.includes("TEMP B-TREE");
+          expect({ kind, detail, isBad: (isThroughTable && !isDerived) || sorts }).toEqual({
+            kind,
+            detail,
+            isBad: false,
+          });
+        }
+      }
+    }
+  });
+});
