@@ -9,6 +9,7 @@ import { backfill } from "../../src/domain/quota/backfill.ts";
 import { noteNamespaces } from "../../src/domain/quota/due.ts";
 import { findDrift } from "../../src/domain/quota/reconcile.ts";
 import { QuotaTally } from "../../src/domain/quota/tally.ts";
+import type { ApiClient } from "../api/harness.ts";
 import { makeRandom, type Random } from "../storage/random.ts";
 import { mediaTypes } from "../support/registry-client.ts";
 import { type ModelManifest, type ModelPolicy, ModelRepository } from "./model.ts";
@@ -61,6 +62,7 @@ class ModelRun {
   readonly #collectors: number;
   readonly #random: Random = makeRandom("model of garbage collection");
   readonly #contents: Uint8Array[];
+  #client: ApiClient | undefined;
   readonly #sizes = new Map<string, number>();
   #model = new Map<string, ModelRepository>();
   #trash: Deleted[] = [];
@@ -111,6 +113,11 @@ class ModelRun {
     }
     await this.#collect();
     return { steps, collections: this.#collections, blobs: this.#deleted, restored: this.#restored };
+  }
+
+  async #su(): Promise<ApiClient> {
+    this.#client ??= await this.#world.api.as("admin");
+    return this.#client;
   }
 
   get #nowMs(): number {
@@ -214,7 +221,7 @@ class ModelRun {
     const { path, model } = this.#repository();
     const [digest, tag] = [this.#pick([...model.manifests.keys()]), this.#pick(TAGS)];
     if (!digest || !tag) return;
-    const su = await this.#world.api.as("admin");
+    const su = await this.#su();
     const answer = await su.post(`/repository/${path}/tag/${tag}/restore`, { manifest_digest: digest });
     if (answer.status !== 200) throw new Error(`restoring ${tag} to ${digest}: ${answer.status} ${answer.text}`);
     model.restore(tag, digest, this.#nowMs, this.#nowMs + LEASE_MS);
@@ -249,7 +256,7 @@ class ModelRun {
     if (model.links.size === 0 && model.manifests.size === 0) return;
     const { db } = this.#world.api.app;
     const [row] = await db.sql<{ id: number }>`/* test.id */ select id from repository where path = ${path}`;
-    const su = await this.#world.api.as("admin");
+    const su = await this.#su();
     const answer = await su.delete(`/repository/${path}`);
     if (answer.status !== 204) throw new Error(`deleting ${path}: ${answer.status} ${answer.text}`);
     this.#model.delete(path);
@@ -270,7 +277,7 @@ class ModelRun {
   async #restoreRepository(): Promise<void> {
     const deleted = this.#pick(this.#trash);
     if (!deleted) return;
-    const su = await this.#world.api.as("admin");
+    const su = await this.#su();
     const isTaken = async (path: string) => (await su.get(`/repository/${path}`)).status === 200;
     const wanted = (await isTaken(deleted.path)) ? undefined : deleted.path;
     if (wanted === undefined) {
@@ -292,7 +299,7 @@ class ModelRun {
   async #purgeRepository(): Promise<void> {
     const deleted = this.#pick(this.#trash);
     if (!deleted) return;
-    const answer = await (await this.#world.api.as("admin")).delete(`/user/deleted/${deleted.uuid}`);
+    const answer = await (await this.#su()).delete(`/user/deleted/${deleted.uuid}`);
     if (answer.status !== 204) throw new Error(`purging ${deleted.path}: ${answer.status} ${answer.text}`);
     this.#trash = this.#trash.filter((one) => one !== deleted);
     this.#doomed.push(deleted);
@@ -300,7 +307,7 @@ class ModelRun {
 
   async #changeWindow(): Promise<void> {
     const seconds = this.#pick(WINDOWS_S) ?? 0;
-    const su = await this.#world.api.as("admin");
+    const su = await this.#su();
     const answer = await su.put("/user/", { tag_expiration_s: seconds });
     if (answer.status !== 200) throw new Error(`the window: ${answer.status} ${answer.text}`);
     this.#windowS = seconds;
@@ -310,7 +317,7 @@ class ModelRun {
   async #changePolicy(): Promise<void> {
     const { path, model } = this.#repository();
     if (model.manifests.size === 0) return;
-    const su = await this.#world.api.as("admin");
+    const su = await this.#su();
     const at = `/repository/${path}/autoprunepolicy/`;
     if (model.policy) {
       const answer = await su.delete(`${at}${model.policy.uuid}`);
