@@ -199,7 +199,6 @@ async function append(
   const hasher = kept ?? (lastKey === undefined ? undefined : await rehash(app, session, algorithm));
   const limitBytes = sizeBytes(app.config.MAXIMUM_LAYER_SIZE);
   const quota = await findQuotaState(app.config, app.db, session.repositoryId);
-  requireRoom(quota, session.offsetBytes + (body.lengthBytes ?? 0));
   const stopTimer = app.metrics.chunkUploadDuration.startTimer({ region: session.location });
   const state = await storedState(app, session);
   const writer = await driver.openUpload(session.id, state, session.offsetBytes, lastKey);
@@ -208,7 +207,7 @@ async function append(
     for await (const chunk of body.stream) {
       received += chunk.length;
       if (session.offsetBytes + received > limitBytes) throw tooLarge(session.offsetBytes + received, limitBytes);
-      requireRoom(quota, session.offsetBytes + received);
+      requireRoom(quota, session.offsetBytes + Math.max(received, body.lengthBytes ?? 0));
       if (claim?.isDue()) await claim.renew();
       // The write runs on while the hash is computed; it waits only when too much is in flight.
       const written = writer.write(chunk);

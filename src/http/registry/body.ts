@@ -39,11 +39,36 @@ export async function readBody(
 export function uploadBody(request: Request): UploadBody {
   const lengthBytes = contentLength(request);
   return {
-    stream: lengthBytes === 0 ? null : (request.body as ReadableStream<Uint8Array> | null),
+    stream: lengthBytes === 0 || !request.body ? null : uploadStream(request, request.body),
     lengthBytes,
     range: parseContentRange(request.headers.get("content-range")),
     signal: request.signal,
   };
+}
+
+/**
+ * With `Connection: close`, as podman and skopeo ask for, Bun closes the connection with the answer. A client that is still
+ * sending then sees its connection break and not why it was refused, so what it sends is read to the end before.
+ */
+function uploadStream(request: Request, body: ReadableStream<Uint8Array>): AsyncIterable<Uint8Array> {
+  const isLast = /(^|,)\s*close\s*(,|$)/i.test(request.headers.get("connection") ?? "");
+  return isLast ? readToEnd(body) : body;
+}
+
+async function* readToEnd(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const reader = body.getReader();
+  let isMore = true;
+  try {
+    for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;
+    isMore = false;
+  } finally {
+    // Refused, or the client is gone and this fails at once. The server bounds how long a body may be.
+    while (isMore)
+      isMore = await reader.read().then(
+        ({ done }) => !done,
+        () => false,
+      );
+  }
 }
 
 export function contentLength(request: Request): number | undefined {
