@@ -54,6 +54,12 @@ const COMMANDS: Record<string, Command> = {
     options: { from: { type: "string" }, to: { type: "string" }, yes: { type: "boolean" } },
     run: async (invocation) => (await import("./storage.ts")).storageCommand(invocation),
   },
+  gc: {
+    summary:
+      "collect what nobody uses now; with --status, show what waits; with --dry-run, explain why one thing is kept",
+    options: { status: { type: "boolean" }, "dry-run": { type: "string" }, json: { type: "boolean" } },
+    run: async (invocation) => (await import("./gc.ts")).gcCommand(invocation),
+  },
   scrub: {
     summary: "compare stored blobs with their digests now, and repair what is bad; with --status, show how it stands",
     options: {
@@ -78,7 +84,7 @@ const COMMANDS: Record<string, Command> = {
 };
 
 /** Commands of the finished product that later issues bring. */
-const LATER = ["config", "backup", "restore", "gc", "import"];
+const LATER = ["config", "backup", "restore", "import"];
 
 /** The parent of several processes needs next to nothing of what they load. */
 async function serve(invocation: Invocation): Promise<number> {

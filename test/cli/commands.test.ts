@@ -55,7 +55,7 @@ describe("the command line", () => {
     ["no number of processes", ["serve", "--processes", "many"], "use a whole number from 1 to 256"],
     ["an unknown user command", ["user", "remove", "x"], "usage: berth user COMMAND"],
     ["a user command with too few words", ["user", "create"], "usage: berth user COMMAND"],
-    ...["config", "backup", "restore", "gc", "import"].map((name): [string, string[], string] => [
+    ...["config", "backup", "restore", "import"].map((name): [string, string[], string] => [
       `${name}, which comes later`,
       [name],
       `berth ${name}: not in this build yet`,

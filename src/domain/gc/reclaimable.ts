@@ -87,7 +87,7 @@ class Search {
       /* gc_status.blobs */
       select b.id, b.size_bytes, b.lease_until_ms,
              (select count(*) from (select 1 as one from repository_blob l where l.blob_id = b.id
-                                    limit ${LINKS_MAX + 1}) some) as links
+                                    limit ${LINKS_MAX + 1}) linked) as links
       from blob b where ${this.#db.dialect.inList("b.id", ids)}`;
     await this.#allowance.spend(rows.length);
     const rare = rows.filter((row) => toNumber(row.links) <= LINKS_MAX);
