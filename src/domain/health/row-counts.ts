@@ -10,18 +10,23 @@ export interface RowCounts {
   readonly repositories: number;
 }
 
-/** Scans two indexes: milliseconds for 100,000 rows. Called by a timer, not by requests. */
+/**
+ * Those that live. Scans two indexes, and what was deleted and is still kept: milliseconds for 100,000 rows. Called by a timer,
+ * not by requests.
+ */
 export async function countRows(db: Db): Promise<RowCounts> {
   const accounts = await db.sql<{ kind: string; total: number }>`/* rows.accounts */
     select kind, count(*) as total from account group by kind`;
-  const [repositories] = await db.sql<{
-    total: number;
-  }>`/* rows.repositories */ select count(*) as total from repository`;
-  const of = (kind: string) => toNumber(accounts.find((row) => row.kind === kind)?.total ?? 0);
+  const deleted = await db.sql<{ kind: string; total: number }>`/* rows.deleted_accounts */
+    select kind, count(*) as total from account where deleted_ms is not null group by kind`;
+  const [repositories] = await db.sql<{ total: number }>`/* rows.repositories */
+    select (select count(*) from repository) - (select count(*) from repository where deleted_ms is not null) as total`;
+  const all = (rows: typeof accounts, kind: string) => toNumber(rows.find((row) => row.kind === kind)?.total ?? 0);
+  const of = (kind: string) => Math.max(0, all(accounts, kind) - all(deleted, kind));
   return {
     users: of("user"),
     robots: of("robot"),
     organizations: of("organization"),
-    repositories: toNumber(repositories?.total ?? 0),
+    repositories: Math.max(0, toNumber(repositories?.total ?? 0)),
   };
 }
