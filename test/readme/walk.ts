@@ -3,7 +3,7 @@
  * that were pushed on the way. Only addresses are other ones, because a test may not count on a port being free.
  */
 import { expect } from "bun:test";
-import { mkdirSync, symlinkSync } from "node:fs";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildBinary } from "../../scripts/build.ts";
 import type { PeerServer } from "../support/docker-registry.ts";
@@ -39,6 +39,10 @@ export class Walk {
     this.#password = password;
     this.here = join(this.#dir.path, "here");
     for (const each of ["here", "bin"]) mkdirSync(join(this.#dir.path, each));
+    const images = join(this.#dir.path, "images");
+    const storage = `[storage]\ndriver = "vfs"\ngraphroot = "${images}"\nrunroot = "${images}-run"\n`;
+    writeFileSync(join(this.#dir.path, "storage.conf"), storage);
+    writeFileSync(join(this.#dir.path, "auth.json"), "{}");
   }
 
   /** Names an address of the README's that is another one here. Longer ones are replaced first. */
@@ -160,6 +164,10 @@ export class Walk {
     return {
       PATH: `${join(this.#dir.path, "bin")}:${process.env.PATH}`,
       HOME: this.#dir.path,
+      // podman's images and log-ins are this walk's own.
+      CONTAINERS_STORAGE_CONF: join(this.#dir.path, "storage.conf"),
+      REGISTRY_AUTH_FILE: join(this.#dir.path, "auth.json"),
+      BUILDAH_ISOLATION: "chroot",
       no_proxy: "*",
     };
   }
