@@ -42,6 +42,24 @@ async function logged(namespaceId: number, kind: string): Promise<Record<string,
   return rows.map((row) => JSON.parse(row.metadata));
 }
 
+async function livingTags(): Promise<number[]> {
+  const rows = await api.app.db.sql<{
+    id: number;
+  }>`/* test.tags */ select id from tag where end_ms is null order by id`;
+  return rows.map(({ id }) => Number(id));
+}
+
+/** Tags of a place as `repository:name`, once all of them are older than a second. */
+async function oldTags(namespace: string, repo: string | undefined): Promise<string[]> {
+  const { db } = api.app;
+  await db.sql`/* test.age */ update tag set start_ms = start_ms - 5000`;
+  const rows = await db.sql<{ repository: string; name: string }>`/* test.tags */
+    select r.name as repository, t.name from tag t join repository r on r.id = t.repository_id
+    join account a on a.id = r.namespace_id
+    where t.end_ms is null and a.username = ${namespace} order by r.name`;
+  return rows.flatMap((row) => (repo === undefined || repo === row.repository ? `${row.repository}:${row.name}` : []));
+}
+
 const places = [
   { base: "/organization/acme/autoprunepolicy/", namespace: "acme", repo: undefined },
   { base: "/user/autoprunepolicy/", namespace: "alice", repo: undefined },
@@ -104,11 +122,18 @@ describe.each(places.map((place) => [place.base, place] as const))("%s", (base, 
       [{ method: "creation_date", value: "0d" }, value],
       [{ method: "creation_date", value: "5 days" }, value],
       [{ method: "creation_date", value: `${"9".repeat(30)}w` }, value],
+      [{ method: "last_pull_date", value: 30 }, value],
+      [{ method: "last_pull_date", value: "0s" }, value],
+      [{ method: "last_pull_date", value: "a month" }, value],
     ];
     const before = (await owner.get(base)).body;
     for (const [body, detail] of cases) {
-      const answer = await owner.post(base, body);
-      expect([body, answer.status, envelopeOf(answer).detail]).toEqual([body, 400, detail]);
+      for (const path of [base, `${base}dryrun`]) {
+        const answer = await owner.post(path, body);
+        // A dry run without a policy tries those that stand.
+        if (path !== base && Object.values(body).every((field) => field === null)) continue;
+        expect([body, answer.status, envelopeOf(answer).detail]).toEqual([body, 400, detail]);
+      }
     }
     const patterns = ["(", "a{2}{2}", "(?i)x", "x".repeat(257), "ä", 5];
     for (const tagPattern of patterns) {
@@ -116,6 +141,39 @@ describe.each(places.map((place) => [place.base, place] as const))("%s", (base, 
     }
     expect((await owner.send("POST", base, "[]")).status).toBe(400);
     expect((await owner.get(base)).body).toEqual(before);
+  });
+
+  test("keeps policies by the last pull", async () => {
+    const made = (await owner.post(base, { method: "last_pull_date", value: "30d", tagPattern: "^v" })).body.uuid;
+    const shown = { uuid: made, method: "last_pull_date", value: "30d", tagPattern: "^v", tagPatternMatches: true };
+    expect((await owner.get(base + made)).body).toEqual(shown);
+    expect((await owner.put(base + made, { method: "last_pull_date", value: "8w" })).status).toBe(204);
+    expect((await owner.delete(base + made)).status).toBe(200);
+  });
+
+  test("tries a policy without making it", async () => {
+    const [before, tags] = [(await owner.get(base)).body, await livingTags()];
+    const expected = await oldTags(namespace, repo);
+    const whole = await owner.post(`${base}dryrun`, { method: "creation_date", value: "1s", tagPattern: "^v" });
+    expect(whole.body.tags.map((tag: { repository: string; name: string }) => `${tag.repository}:${tag.name}`)).toEqual(
+      expected,
+    );
+    expect(whole.body).toMatchObject({ is_complete: true, tag_count: expected.length, registry_bytes: null });
+    // Both of the user's repositories hold the same image: one of them alone frees nothing.
+    expect(whole.body.bytes > 0).toBe(repo === undefined);
+    const [tag] = whole.body.tags;
+    const policy = { uuid: null, method: "creation_date", value: "1s", tagPattern: "^v", tagPatternMatches: true };
+    expect(tag).toMatchObject({ namespace, name: "v1", last_pull: null, policy });
+    const nothing = { tags: [], is_complete: true, tag_count: 0, bytes: 0, registry_bytes: null };
+    for (const body of [undefined, {}, { method: "number_of_tags", value: 1 }]) {
+      expect((await owner.post(`${base}dryrun`, body)).body).toEqual(nothing);
+    }
+    expect((await owner.post(`${base}dryrun?limit=0`, {})).body).toEqual(nothing);
+    for (const query of ["next_page=nonsense", "limit=many"]) {
+      expect((await owner.post(`${base}dryrun?${query}`, {})).status).toBe(400);
+    }
+    expect([(await owner.get(base)).body, await livingTags()]).toEqual([before, tags]);
+    expect((await stranger.post(`${base}dryrun`, {})).status).toBe(base.startsWith("/user/") ? 200 : 403);
   });
 
   test("takes no policy twice, and not without end", async () => {
@@ -153,11 +211,12 @@ describe.each(places.map((place) => [place.base, place] as const))("%s", (base, 
 test("FEATURE_AUTO_PRUNE off: there are no such routes; a wrong default policy is a problem of the config", async () => {
   const other = await startApi({
     FEATURE_AUTO_PRUNE: false,
-    DEFAULT_NAMESPACE_AUTOPRUNE_POLICY: { method: "creation_date", value: "30d" },
+    DEFAULT_NAMESPACE_AUTOPRUNE_POLICY: { method: "last_pull_date", value: "30d" },
   });
   try {
     await other.user("alice");
     expect((await (await other.as("alice")).get("/user/autoprunepolicy/")).status).toBe(404);
+    expect((await (await other.as("alice")).post("/user/autoprunepolicy/dryrun", {})).status).toBe(404);
   } finally {
     await other.stop();
   }
@@ -166,6 +225,7 @@ test("FEATURE_AUTO_PRUNE off: there are no such routes; a wrong default policy i
     { method: "number_of_tags", value: "5d" },
     { method: "creation_date", value: 5 },
     { method: "creation_date", value: "soon" },
+    { method: "last_pull_date", value: 5 },
   ]) {
     const wrong = startApi({ DEFAULT_NAMESPACE_AUTOPRUNE_POLICY: policy });
     await expect(wrong).rejects.toThrow("DEFAULT_NAMESPACE_AUTOPRUNE_POLICY");
