@@ -132,7 +132,7 @@ export async function startScrubWorld(
       return rows.map((row) => JSON.parse(row.metadata) as Record<string, unknown>);
     },
     async metric(line) {
-      const text = await (await fetch(api.berth.metricsUrl ?? "")).text();
+      const text = await (await fetch(`${api.berth.metricsUrl}/metrics`)).text();
       const wanted = line.match(/^([a-z_]+)\{(.*)\}$/);
       const labels = wanted?.[2]?.split(",") ?? [];
       const found = text

@@ -4,12 +4,13 @@ import type { App } from "../../app.ts";
 import type { Db, Tx } from "../../db/db.ts";
 import { toBoolean, toNumber } from "../../db/decode.ts";
 import { databaseNowMs } from "../../db/now.ts";
+import { hastenJob } from "../../db/queue.ts";
 import type { Digest } from "../../oci/digest.ts";
 import { ANONYMOUS } from "../access/actor.ts";
 import { logAction } from "../audit/audit.ts";
 import { type BadKind, healCopy, NOWHERE } from "../blob/bad-copies.ts";
 import { placementKey } from "../lookup/lookup.ts";
-import { queueCopy } from "../replication/targets.ts";
+import { copyKey, queueCopy, REPLICATION_QUEUE } from "../replication/targets.ts";
 import type { Copy } from "./read-copy.ts";
 
 type CopiesApp = Pick<App, "db" | "storage">;
@@ -138,11 +139,13 @@ export async function noteLost(app: CopiesApp, blob: Omit<Copy, "location">): Pr
   });
 }
 
-/** Queues the repair of a copy that is out of service. False when no other store of this config has the blob. */
+/** Queues the repair of a copy that is out of service, to be tried now. False when no other store of this config has the blob. */
 export async function queueRepair(app: CopiesApp, copy: Copy): Promise<boolean> {
   return app.db.tx(async (tx) => {
     if ((await listSources(tx, app, copy)).length === 0) return false;
     await queueCopy(tx, copy.blobId, copy.location);
+    // One that failed a moment ago waits for minutes otherwise.
+    await hastenJob(tx, REPLICATION_QUEUE, copyKey(copy.blobId, copy.location));
     return true;
   });
 }
