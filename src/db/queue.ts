@@ -7,13 +7,16 @@
 import type { Database, Db, Tx } from "./db.ts";
 import { toNumber } from "./decode.ts";
 
-/** Names of queues are Quay's. */
-export type QueueName =
-  | "namespacegc"
-  | "repositorygc"
-  | "exportactionlogs"
-  | "notification"
-  | "imagestoragereplication";
+/** Names of queues are Quay's. Exports of the action log keep their place in a table of their own. */
+export const QUEUES = [
+  "namespacegc",
+  "repositorygc",
+  "exportactionlogs",
+  "notification",
+  "imagestoragereplication",
+] as const;
+
+export type QueueName = (typeof QUEUES)[number];
 
 export type JobPayload = Record<string, string | number | boolean | null>;
 
@@ -203,6 +206,29 @@ export interface QueueCounts {
   readonly givenUp: number;
   /** How long the oldest has been there. */
   readonly oldestMs: number;
+}
+
+/**
+ * What stands in one lane of a queue, of its oldest `max` jobs: reads no further, in an index, so that whoever asks every few
+ * seconds costs the same however many wait.
+ */
+export async function countJobsUpTo(db: Db, queue: QueueName, lane: string, max: number): Promise<QueueCounts> {
+  const { nowMs } = db.dialect;
+  const [row] = await db.sql<Record<"total" | "locked" | "given_up" | "oldest_ms", unknown>>`/* queue.count_some */
+    select count(*) as total,
+           count(*) filter (where lease_until_ms > ${nowMs}) as locked,
+           count(*) filter (where attempts_left = 0 and coalesce(lease_until_ms, 0) <= ${nowMs}) as given_up,
+           coalesce(${nowMs} - min(created_ms), 0) as oldest_ms
+    from (select created_ms, lease_until_ms, attempts_left from job
+          where queue = ${queue} and lane = ${lane} order by created_ms limit ${max}) oldest`;
+  return {
+    queue,
+    lane,
+    total: toNumber(row?.total ?? 0),
+    locked: toNumber(row?.locked ?? 0),
+    givenUp: toNumber(row?.given_up ?? 0),
+    oldestMs: Math.max(0, toNumber(row?.oldest_ms ?? 0)),
+  };
 }
 
 /** What stands in the queues: reads one index from end to end, so ask now and then and not for every request. */

@@ -2,7 +2,11 @@
 
 import { AggregatorRegistry } from "prom-client";
 import type { App } from "../app.ts";
+import { within } from "../db/within.ts";
 import { countRows } from "../domain/health/row-counts.ts";
+
+/** A scrape waits no longer for rows to be counted; the next one has them. */
+const COUNT_MS = 2000;
 
 /** One process's series, as `getMetricsAsJSON` gives them. */
 type Figures = readonly object[];
@@ -13,14 +17,22 @@ export function createMetricsHandler(
   gather?: () => Promise<readonly Figures[]>,
 ): (request: Request) => Promise<Response> {
   let countedMs = Number.NEGATIVE_INFINITY;
+  let counting: Promise<void> | undefined;
   const seen = { queries: 0, transactions: 0 };
 
-  /** Counting rows costs with the registry, so it is done as rarely as Quay does it. */
+  /** Counting rows costs with the registry, so it is done as rarely as Quay does it, and no scrape waits long for it. */
   async function refreshRowCounts(): Promise<void> {
     const nowMs = app.clock.nowMs();
-    if (nowMs - countedMs < app.config.GLOBAL_PROMETHEUS_STATS_FREQUENCY * 1000) return;
-    countedMs = nowMs;
+    if (!counting && nowMs - countedMs < app.config.GLOBAL_PROMETHEUS_STATS_FREQUENCY * 1000) return;
+    counting ??= readRowCounts(nowMs).finally(() => {
+      counting = undefined;
+    });
+    await within(COUNT_MS, counting);
+  }
+
+  async function readRowCounts(nowMs: number): Promise<void> {
     const counts = await countRows(app.db);
+    countedMs = nowMs;
     app.metrics.userRows.set(counts.users);
     app.metrics.robotRows.set(counts.robots);
     app.metrics.orgRows.set(counts.organizations);

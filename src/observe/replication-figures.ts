@@ -43,7 +43,7 @@ export function registerReplicationFigures(registry: Registry, source: Replicati
     gauge(name, help, "queue_name", async () => (await source.queues()).map((each) => [each.queue, amount(each)]));
   const store = (name: string, help: string, amount: (figures: StoreFigures) => number) =>
     gauge(name, help, "location", async () => (await source.stores()).map((each) => [each.location, amount(each)]));
-  queue("quay_queue_items_available", "jobs in a queue", ({ total }) => total);
+  queue("quay_queue_items_available", "jobs in a queue, counted up to 100000", ({ total }) => total);
   queue(
     "quay_queue_items_available_unlocked",
     "of these, not taken by a worker",

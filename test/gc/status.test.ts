@@ -40,6 +40,20 @@ async function round() {
   return runRound({ ...world.api.app, config }, new AbortController().signal);
 }
 
+/** Of each queue: what Quay's three gauges say. The server looks anew after ten seconds, so a test scrapes once. */
+async function queueSeries(): Promise<Record<string, number[]>> {
+  const text = await (await fetch(`${world.api.berth.metricsUrl}/metrics`)).text();
+  const found: Record<string, number[]> = {};
+  for (const name of ["items_available", "items_available_unlocked", "items_locked"]) {
+    for (const [, queue = "", value] of text.matchAll(
+      new RegExp(`^quay_queue_${name}\\{[^}]*queue_name="(\\w+)"[^}]*\\} (\\d+)$`, "gm"),
+    )) {
+      found[queue] = [...(found[queue] ?? []), Number(value)];
+    }
+  }
+  return found;
+}
+
 async function status() {
   const answer = await su.get("/superuser/gc");
   expect([answer.status, answer.text]).toEqual([200, answer.text]);
@@ -103,6 +117,13 @@ describe("GET /superuser/gc", () => {
     expect((await su.delete("/repository/admin/b")).status).toBe(204);
     expect((await su.delete("/organization/going")).status).toBe(204);
     expect((await status()).waits).toMatchObject({ repositories: [1, 0], namespaces: [1, 0] });
+    expect(await queueSeries()).toEqual({
+      namespacegc: [1, 1, 0],
+      repositorygc: [1, 1, 0],
+      exportactionlogs: [0, 0, 0],
+      notification: [0, 0, 0],
+      imagestoragereplication: [0, 0, 0],
+    });
     const distinct = [...new Map(bytes.map(({ digest, size }) => [digest, size])).values()];
     const sum = distinct.reduce((total, size) => total + size, 0);
     expect((await status()).reclaimable.reduce((total: number, each: number) => total + each, 0)).toBe(sum);

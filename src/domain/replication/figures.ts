@@ -1,51 +1,69 @@
-/** What metrics and `berth storage status` show of queues and stores, remembered for a moment: counting reads an index. */
+/** What metrics and `berth storage status` show of queues and stores, remembered for a moment: counting reads indexes. */
 
 import type { App } from "../../app.ts";
-import { countJobs, type QueueCounts } from "../../db/queue.ts";
+import { countJobsUpTo, QUEUES, type QueueCounts } from "../../db/queue.ts";
+import { within } from "../../db/within.ts";
 import type { QueueFigures, ReplicationSource, StoreFigures } from "../../observe/replication-figures.ts";
+import { countExportsUpTo } from "../audit/export-count.ts";
 import { REPLICATION_QUEUE } from "./targets.ts";
 
 /** Several gauges of one scrape, and several scrapers, share one look. */
 const REMEMBER_MS = 10_000;
-/** After a failed look, the figures are left out until the next. */
-const NOTHING: readonly QueueCounts[] = [];
+/** A scrape waits no longer for the database or a store; what is not known then is left out until the next look. */
+const LOOK_MS = 2000;
+/** Jobs counted in a queue, and in each lane of replication: some ten milliseconds. */
+const COUNT_MAX = 100_000;
 
 type FiguresApp = Pick<App, "db" | "storage" | "log">;
 
 export function replicationFigures(app: FiguresApp): ReplicationSource {
-  let known: { readonly atMs: number; readonly counts: Promise<readonly QueueCounts[]> } | undefined;
+  let asked: { readonly atMs: number; readonly counts: Promise<readonly QueueCounts[]> } | undefined;
 
   function counts(): Promise<readonly QueueCounts[]> {
     const nowMs = performance.now();
-    if (!known || nowMs - known.atMs > REMEMBER_MS) known = { atMs: nowMs, counts: look(app) };
-    return known.counts;
+    if (!asked || nowMs - asked.atMs > REMEMBER_MS) asked = { atMs: nowMs, counts: look(app) };
+    return asked.counts;
   }
 
   return {
     queues: async () => queuesOf(await counts()),
     async stores() {
       // A single store is not watched; asking is how one knows.
-      if (app.storage.locations.length === 1) await app.storage.check().catch(() => undefined);
+      if (app.storage.locations.length === 1) {
+        await within(
+          LOOK_MS,
+          app.storage.check().catch(() => undefined),
+        ).catch(() => undefined);
+      }
       return storesOf(app, await counts());
     },
   };
 }
 
-async function look({ db, log }: FiguresApp): Promise<readonly QueueCounts[]> {
+async function look(app: FiguresApp): Promise<readonly QueueCounts[]> {
   try {
-    return await countJobs(db);
+    return await within(LOOK_MS, countAll(app));
   } catch (error) {
     // A database that is away must not take the metrics with it.
-    log.warn("cannot count the jobs in queues", { error: String(error) });
-    return NOTHING;
+    app.log.warn("cannot count the jobs in queues", { error: String(error) });
+    return [];
   }
 }
 
-/** One entry for each queue, its lanes together; replication's even when nothing waits. */
+async function countAll({ db, storage }: FiguresApp): Promise<QueueCounts[]> {
+  const exports = await countExportsUpTo(db, COUNT_MAX);
+  const counts: QueueCounts[] = [{ ...exports, queue: "exportactionlogs", lane: "", givenUp: 0, oldestMs: 0 }];
+  for (const queue of QUEUES) {
+    if (queue === "exportactionlogs") continue;
+    const lanes = queue === REPLICATION_QUEUE ? storage.locations : [""];
+    for (const lane of lanes) counts.push(await countJobsUpTo(db, queue, lane, COUNT_MAX));
+  }
+  return counts;
+}
+
+/** One entry for each queue, its lanes together. */
 function queuesOf(counts: readonly QueueCounts[]): QueueFigures[] {
-  const queues = new Map<string, QueueFigures>([
-    [REPLICATION_QUEUE, { queue: REPLICATION_QUEUE, total: 0, locked: 0 }],
-  ]);
+  const queues = new Map<string, QueueFigures>();
   for (const { queue, total, locked } of counts) {
     const before = queues.get(queue);
     queues.set(queue, { queue, total: total + (before?.total ?? 0), locked: locked + (before?.locked ?? 0) });
