@@ -33,6 +33,7 @@ const WITH_OWN_STORES: ReadonlySet<string> = new Set([
   "test/registry/azure.test.ts",
   "test/registry/s3.test.ts",
   "test/registry/swift.test.ts",
+  "test/scrub/s3.test.ts",
 ]);
 /** Folders whose files are named by the engine that they start: a part for each, so that slow ones run side by side. */
 const BY_ENGINE: ReadonlySet<string> = new Set(["storage"]);
@@ -47,8 +48,8 @@ const WITH_GO: ReadonlySet<string> = new Set(["clients", "conformance"]);
 const WITH_S3: ReadonlySet<string> = new Set(["cluster", "faults", "readme", "storage"]);
 /** Longest first, so that none of them is left over at the end; folders that are not named here come before these. */
 const ORDER = [
-  ...["registry", "storage", "api", "faults", "cluster", "move", "cli", "geo", "gc", "clients", "binary", "readme"],
-  ...["db", "conformance", "support", "bench"],
+  ...["registry", "storage", "api", "faults", "cluster", "move", "cli", "geo", "gc", "scrub"],
+  ...["clients", "binary", "readme", "db", "conformance", "support", "bench"],
 ];
 /** Two cores, and half of the time goes by in waiting for servers that start, freeze or are to be given up. */
 const AT_ONCE = 3;
