@@ -148,6 +148,10 @@ describe("a repository of an organization", () => {
 
   test("is nowhere once it was deleted", async () => {
     expect((await su.delete(base)).status).toBe(204);
+    const deadline = performance.now() + 10_000;
+    const path = "acme/app" as RepositoryPath;
+    while ((await world.api.app.lookup.repository(path)) && performance.now() < deadline) await Bun.sleep(20);
+    expect(await world.api.app.lookup.repository(path)).toBeUndefined();
     const [listed] = await deletedOf("/organization/acme");
     expect(listed).toMatchObject({ namespace: "acme", name: "app", is_public: true });
     const windowOf = Date.parse(listed?.restorable_until ?? "") - Date.parse(listed?.deleted_at ?? "");
