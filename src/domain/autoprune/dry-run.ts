@@ -24,7 +24,7 @@ export const DRY_RUN_PAGE_MAX = 1_000;
 /** Tags that are counted, and whose bytes are. */
 const COUNTED_MAX = 10_000;
 /** Rows of repositories and tags that one answer reads: some seconds of questions. */
-const LOOKED_MAX = 100_000;
+const LOOKED_MAX = 300_000;
 /** The same of what their manifests and blobs hang together with. */
 const FREED_LOOKED_MAX = 300_000;
 const REPOSITORIES_AT_ONCE = 100;
