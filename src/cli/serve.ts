@@ -20,7 +20,7 @@ import { startMaintenance } from "../workers/maintenance.ts";
 import type { WorkerEvent } from "../workers/messages.ts";
 import { countWhenDue } from "../workers/quota.ts";
 import { restWhileMoved } from "../workers/rest-while-moved.ts";
-import { scrubsAnything, scrubWhenDue } from "../workers/scrub.ts";
+import { scrubsAnything, scrubWhenDue } from "../workers/scrub-due.ts";
 import { spawnWorker } from "../workers/spawn.ts";
 import { EXIT, type Invocation } from "./invocation.ts";
 import { type ListenAddress, mainAddress, metricsAddressOf } from "./listen-address.ts";
