@@ -15,6 +15,8 @@ const DISK = "du -sm berth-data/blobs/sha256";
 
 let disk: Walk;
 let store: Walk;
+/** What a command needs to know of the store that the registry was told by its environment. */
+let elsewhere = "";
 let s3: S3Server | undefined;
 let bucket = "";
 
@@ -22,11 +24,13 @@ beforeAll(async () => {
   s3 = await startS3();
   bucket = await s3.createBucket();
   disk = await begin({});
-  store = await begin({
+  const places = {
     DB_URI: await createTestDatabase(),
     DISTRIBUTED_STORAGE_CONFIG: { s3: s3.engineConfig(bucket, { storage_path: "/" }) },
     DISTRIBUTED_STORAGE_PREFERENCE: ["s3"],
-  });
+  };
+  store = await begin(places);
+  elsewhere = `export QUAY_OVERRIDE_CONFIG='${JSON.stringify(places)}'\n`;
   store.replace(DISK, "echo 0");
 });
 afterAll(async () => {
@@ -49,7 +53,8 @@ async function begin(more: Record<string, unknown>): Promise<Walk> {
 
 /** Runs a block on both, as a reader does who goes through the chapter in one shell. */
 function run(name: string): Promise<string[]> {
-  return Promise.all([disk, store].map((walk) => walk.run(block("run", "space-api") + block("run", name))));
+  const script = block("run", "space-api") + block("run", name);
+  return Promise.all([disk.run(script), store.run(elsewhere + script)]);
 }
 
 async function storedBytes(): Promise<number> {
@@ -72,6 +77,22 @@ test("a deleted tag is restored within the window", async () => {
   }
 });
 
+test("a deleted repository is restored", async () => {
+  for (const output of await run("space-undelete")) {
+    expect(output).toContain('"name":"app"');
+    expect(output).toContain('{"namespace":"lab","name":"app"}');
+  }
+});
+
+test("a policy tells beforehand what it would end and free", async () => {
+  // It is about tags that are older than a second.
+  await Bun.sleep(1100);
+  for (const output of await run("space-retention")) {
+    expect(output).toMatch(/"name":"v1".*"tag_count":1,"bytes":2\d{7}\b/);
+    expect(output).toMatch(/\{"uuid":"[0-9a-f-]{36}"\}/);
+  }
+});
+
 test("a quota is set, and podman is told that it is exceeded", async () => {
   for (const output of await run("space-quota")) expect(output).toContain('"type":"Reject","limit_percent":100');
   for (const walk of [disk, store]) {
@@ -86,4 +107,16 @@ test("what was deleted makes room by itself, on the disk and in the bucket, and 
     expect(output).toContain("Writing manifest to image destination");
   }
   while ((await storedBytes()) > 30_000_000) await Bun.sleep(500);
+});
+
+test("every blob is compared with its digest", async () => {
+  for (const output of await run("space-scrub"))
+    expect(output).toMatch(/done: \d+ blobs compared, 2\d{7} bytes read, 0 bad/);
+});
+
+test("the command tells what was freed, and what keeps a tag", async () => {
+  for (const output of await run("space-look")) {
+    expect(output).toMatch(/in all +19\.\d MiB/);
+    expect(output).toMatch(/^tag lab\/app:v2.*: kept$/m);
+  }
 });
