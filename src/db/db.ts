@@ -3,6 +3,8 @@
  * transactions. Which engine answers is decided in `open.ts`; differences of dialect live in `dialect.ts`.
  */
 
+import type { JobStats } from "./job-stats.ts";
+
 /** A value that may stand in a query. Times are epoch ms as numbers; JSON is text; bytes are Uint8Array. */
 export type SqlValue = string | number | boolean | null | Uint8Array;
 
@@ -28,6 +30,15 @@ export interface Db {
   readonly engine: "sqlite" | "postgres";
   readonly dialect: Dialect;
   readonly sql: Sql;
+  /** Counters since opening, for metrics and for the tests that bound queries per request. */
+  readonly stats: DbStats;
+}
+
+export interface DbStats {
+  queries: number;
+  rows: number;
+  transactions: number;
+  readonly jobs: JobStats;
 }
 
 /** An open write transaction. */
@@ -89,8 +100,6 @@ export interface Database extends Db {
   catchUp(): Promise<void>;
   /** Throws `unavailable` with the cause when the database does not answer within `timeoutMs`. */
   ping(timeoutMs: number): Promise<void>;
-  /** Counters since opening, for metrics and for the tests that bound queries per request. */
-  readonly stats: { queries: number; rows: number; transactions: number };
   /** Waits for running transactions, then closes every connection. */
   close(): Promise<void>;
 }

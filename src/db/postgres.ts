@@ -6,8 +6,9 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { RegistryError } from "../errors.ts";
 import { ChangeListeners, PendingEffects } from "./changes.ts";
-import type { Database, SqlQuery, SqlValue, Tx, TxOptions } from "./db.ts";
+import type { Database, DbStats, SqlQuery, SqlValue, Tx, TxOptions } from "./db.ts";
 import { postgresDialect } from "./dialect.ts";
+import { JobStats } from "./job-stats.ts";
 import { type DatabaseHooks, type DatabaseLog, silentLog } from "./options.ts";
 import {
   describeAddress,
@@ -63,7 +64,7 @@ export async function openPostgres(options: PostgresOptions): Promise<Database> 
 class PostgresDatabase implements Database {
   readonly engine = "postgres";
   readonly dialect = postgresDialect;
-  readonly stats = { queries: 0, rows: 0, transactions: 0 };
+  readonly stats: DbStats = { queries: 0, rows: 0, transactions: 0, jobs: new JobStats() };
   readonly sql = makeSql((query) => this.#runAlone(query));
   readonly #server: string;
   readonly #clients: PostgresClients;
@@ -390,6 +391,10 @@ class PostgresTx implements Tx {
     this.#session = session;
     this.#pending = pending;
     this.#bounded = bounded;
+  }
+
+  get stats(): DbStats {
+    return this.#database.stats;
   }
 
   afterCommit(effect: () => void): void {

@@ -66,6 +66,12 @@ withDatabases("the job queue", (databases) => {
       expect(done.length).toBe(jobs);
       expect(new Set(done).size).toBe(jobs);
       expect(await countJobs(instances[0] as Database)).toEqual([]);
+      const told = instances.flatMap((db) => db.stats.jobs.take() ?? []);
+      const acquired = told.flatMap(({ gets }) => gets.filter(([, availability]) => availability === "acquired"));
+      expect(acquired.reduce((sum, [, , count]) => sum + count, 0)).toBe(jobs);
+      expect(told.flatMap(({ puts }) => puts).reduce((sum, [, count]) => sum + count, 0)).toBe(jobs);
+      expect(told.reduce((sum, { deletes }) => sum + deletes, 0)).toBe(jobs);
+      expect(instances.flatMap((db) => db.stats.jobs.take() ?? [])).toEqual([]);
     },
     timeoutMs,
   );

@@ -66,6 +66,7 @@ export async function enqueue(tx: Tx, job: NewJob): Promise<void> {
           attempts_left = case when coalesce(job.lease_until_ms, 0) > ${nowMs} then job.attempts_left else ${JOB_ATTEMPTS} end,
           due_ms = case when coalesce(job.lease_until_ms, 0) > ${nowMs} then job.due_ms else excluded.due_ms end
       where job.attempts_left = 0 or coalesce(job.lease_until_ms, 0) > ${nowMs}`;
+  tx.afterCommit(() => tx.stats.jobs.put(job.queue));
 }
 
 /**
@@ -82,7 +83,10 @@ export async function takeJob(
   // Looking costs no write lock, and most looks find nothing.
   const [due] = await db.sql`/* queue.look */
     select id from job where queue = ${queue} and lane = ${lane} and due_ms <= ${nowMs} and attempts_left > 0 limit 1`;
-  if (!due) return undefined;
+  if (!due) {
+    db.stats.jobs.get(queue, "nonexistant");
+    return undefined;
+  }
   const owner = crypto.randomUUID();
   const [row] = await db.tx(
     async (tx) =>
@@ -98,6 +102,7 @@ export async function takeJob(
       returning id, payload, attempts_left`,
     LEASE,
   );
+  db.stats.jobs.get(queue, row ? "acquired" : "claimed");
   if (!row) return undefined;
   const payload = JSON.parse(row.payload) as JobPayload;
   return { id: toNumber(row.id), queue, lane, payload, attemptsLeft: toNumber(row.attempts_left), owner };
@@ -122,6 +127,7 @@ export async function takeJobOf(
       returning id, lane, payload, attempts_left`,
     LEASE,
   );
+  db.stats.jobs.get(queue, row ? "acquired" : "nonexistant");
   if (!row) return undefined;
   const payload = JSON.parse(row.payload) as JobPayload;
   return { id: toNumber(row.id), queue, lane: row.lane, payload, attemptsLeft: toNumber(row.attempts_left), owner };
@@ -147,7 +153,10 @@ export async function renewJob(db: Database, job: TakenJob, leaseMs: number): Pr
 export async function finishJob(tx: Tx, job: TakenJob): Promise<boolean> {
   const ended = await tx.sql`/* queue.end */
     delete from job where id = ${job.id} and lease_owner = ${job.owner} and again = ${false} returning id`;
-  if (ended.length > 0) return true;
+  if (ended.length > 0) {
+    tx.afterCommit(() => tx.stats.jobs.delete(1));
+    return true;
+  }
   const { nowMs } = tx.dialect;
   const waits = await tx.sql`/* queue.run_again */
     update job set lease_owner = null, lease_until_ms = null, due_ms = ${nowMs}, created_ms = ${nowMs}, again = false,

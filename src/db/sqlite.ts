@@ -8,8 +8,9 @@ import { closeSync, fsyncSync, mkdirSync, openSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { RegistryError } from "../errors.ts";
 import { ChangeListeners, PendingEffects } from "./changes.ts";
-import type { Database, SqlQuery, Tx, TxOptions } from "./db.ts";
+import type { Database, DbStats, SqlQuery, Tx, TxOptions } from "./db.ts";
 import { sqliteDialect } from "./dialect.ts";
+import { JobStats } from "./job-stats.ts";
 import { Mutex } from "./mutex.ts";
 import { type DatabaseHooks, type DatabaseLog, silentLog } from "./options.ts";
 import { makeRenderer, makeSql, type Statement } from "./sql.ts";
@@ -105,7 +106,7 @@ async function whileBusy<T>(timeoutMs: number, action: () => T): Promise<T> {
 class SqliteDatabase implements Database {
   readonly engine = "sqlite";
   readonly dialect = sqliteDialect;
-  readonly stats = { queries: 0, rows: 0, transactions: 0 };
+  readonly stats: DbStats = { queries: 0, rows: 0, transactions: 0, jobs: new JobStats() };
   readonly sql = makeSql((query) => this.#runAlone(query));
   readonly #writer: SqliteConnection;
   readonly #reader: SqliteConnection;
@@ -309,6 +310,10 @@ class SqliteTx implements Tx {
     this.#connection = connection;
     this.#render = render;
     this.#pending = pending;
+  }
+
+  get stats(): DbStats {
+    return this.#database.stats;
   }
 
   afterCommit(effect: () => void): void {

@@ -4,6 +4,7 @@ import { AggregatorRegistry } from "prom-client";
 import type { App } from "../app.ts";
 import { within } from "../db/within.ts";
 import { countRows } from "../domain/health/row-counts.ts";
+import { countJobs } from "../observe/job-counters.ts";
 
 /** A scrape waits no longer for rows to be counted; the next one has them. */
 const COUNT_MS = 2000;
@@ -45,6 +46,8 @@ export function createMetricsHandler(
     app.metrics.dbTransactions.inc(transactions - seen.transactions);
     seen.queries = queries;
     seen.transactions = transactions;
+    const figures = app.db.stats.jobs.take();
+    if (figures) countJobs(app.metrics, figures);
   }
 
   async function sumOf(others: readonly Figures[]) {

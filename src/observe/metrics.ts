@@ -78,6 +78,12 @@ export function createMetrics() {
     gcRows: counter("quay_gc_table_rows_deleted_total", "rows removed by garbage collection", ["table"]),
     quotaCompared: counter("berth_quota_reconciled_total", "namespaces whose totals were counted afresh and compared"),
     quotaDrifts: counter("berth_quota_drift_total", "namespaces whose kept totals were wrong and are counted again"),
+    queuePuts: counter("quay_queue_item_puts_total", "jobs put into a queue", ["queue_name"]),
+    queueGets: counter("quay_queue_item_gets_total", "looks for a job, by what was found", [
+      "queue_name",
+      "availability",
+    ]),
+    queueDeletes: counter("quay_queue_item_deletes_total", "jobs that left their queue"),
     auditDropped: counter("berth_action_log_dropped_total", "action-log entries that were not kept", ["kind"]),
     dbQueries: counter("berth_db_queries_total", "database queries sent"),
     dbTransactions: counter("berth_db_transactions_total", "database transactions begun"),

@@ -2,6 +2,7 @@
 
 import type { App } from "../app.ts";
 import type { ScrubEvent } from "../domain/scrub/examine.ts";
+import { countJobs } from "../observe/job-counters.ts";
 import type { WorkerEvent } from "./messages.ts";
 
 export function countWork({ metrics }: Pick<App, "metrics">, told: WorkerEvent): void {
@@ -22,6 +23,10 @@ export function countWork({ metrics }: Pick<App, "metrics">, told: WorkerEvent):
   if (told.of === "quota") {
     metrics.quotaCompared.inc(told.compared);
     metrics.quotaDrifts.inc(told.drifted);
+    return;
+  }
+  if (told.of === "jobs") {
+    countJobs(metrics, told.figures);
     return;
   }
   const { rowsByTable, blobs, bytes, repositories, namespaces } = told.tally;

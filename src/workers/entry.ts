@@ -16,6 +16,9 @@ import { startScrubOnce } from "./scrub.ts";
 /** What the work and its leases need at once; the main thread has the rest of what the operator allows. */
 const CONNECTIONS_MAX: Record<WorkerKind, number> = { replication: 6, gc: 3, quota: 2, scrub: 4 };
 
+/** What was done to jobs is told this often. */
+const TELL_JOBS_MS = 10_000;
+
 type WorkApp = Pick<App, "config" | "db" | "storage" | "clock" | "log">;
 type Work = (app: WorkApp, report: (event: WorkerEvent) => void) => { stop(): Promise<void> };
 
@@ -45,9 +48,16 @@ async function start({ work, loaded, isShared }: Extract<ToWorker, { kind: "star
   const running = WORKS[work]({ config, db, storage, clock: systemClock, log }, (event) =>
     tell({ kind: "event", event }),
   );
+  const tellJobs = (): void => {
+    const figures = db.stats.jobs.take();
+    if (figures) tell({ kind: "event", event: { of: "jobs", figures } });
+  };
+  const timer = setInterval(tellJobs, TELL_JOBS_MS);
   stop = async () => {
+    clearInterval(timer);
     try {
       await running.stop();
+      tellJobs();
       storage.close();
       await db.close();
     } catch (error) {

@@ -1,6 +1,7 @@
 /** What the main thread and a Bun worker tell each other. Both are of one build, so nothing is parsed. */
 
 import type { LoadedConfig } from "../config/load.ts";
+import type { JobFigures } from "../db/job-stats.ts";
 import type { Tally } from "../domain/gc/tally.ts";
 import type { QuotaTally } from "../domain/quota/tally.ts";
 import type { CopyEvent } from "../domain/replication/copy.ts";
@@ -11,6 +12,8 @@ export type WorkerKind = "replication" | "gc" | "quota" | "scrub";
 
 /** What a worker tells of its work, for metrics. */
 export type WorkerEvent =
+  /** What was done to jobs through the worker's own database. */
+  | { readonly of: "jobs"; readonly figures: JobFigures }
   | { readonly of: "replication"; readonly event: CopyEvent }
   /** A round of collection has ended; `isIdle` when it found nothing. */
   | { readonly of: "gc"; readonly tally: TallyFigures; readonly isIdle: boolean }

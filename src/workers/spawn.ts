@@ -60,17 +60,18 @@ export function spawnWorker(app: SpawnApp, { work, loaded, isShared, onEvent }: 
     clearTimeout(timer);
     const worker = current;
     if (!worker) return;
-    await ended(worker);
+    await ended(worker, onEvent);
     worker.terminate();
   };
 }
 
 /** Resolves when the worker has stopped, or has had its time to. */
-function ended(worker: Worker): Promise<void> {
+function ended(worker: Worker, onEvent: SpawnOptions["onEvent"]): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const timer = setTimeout(resolve, STOP_MS);
   worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
     if (data.kind === "stopped") resolve();
+    else onEvent(data.event);
   };
   worker.onerror = () => resolve();
   worker.addEventListener("close", () => resolve());

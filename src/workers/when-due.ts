@@ -26,6 +26,8 @@ export function workWhenDue(app: Pick<App, "log">, { everyMs, isDue, ...options 
 
   function heard(event: WorkerEvent): void {
     options.onEvent(event);
+    // Looking for jobs is no work.
+    if (event.of === "jobs") return;
     idleRounds = "isIdle" in event && event.isIdle ? idleRounds + 1 : 0;
     if (idleRounds < IDLE_ROUNDS || !stopWorker) return;
     const stop = stopWorker;

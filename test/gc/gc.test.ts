@@ -295,6 +295,10 @@ describe("by itself", () => {
       expect(await figure("quay_gc_storage_blobs_deleted_total")).toBe(4);
       expect(await figure("quay_gc_repos_purged_total")).toBe(1);
       expect(await figure("quay_gc_iterations_total")).toBeGreaterThan(0);
+      // The worker tells what it did to jobs every ten seconds.
+      const toldBy = performance.now() + 20_000;
+      while ((await figure("quay_queue_item_deletes_total")) < 1 && performance.now() < toldBy) await Bun.sleep(100);
+      expect(await figure("quay_queue_item_deletes_total")).toBe(1);
     } finally {
       await own.stop();
     }

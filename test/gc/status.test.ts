@@ -43,6 +43,8 @@ async function round() {
 /** Of each queue: what Quay's three gauges say. The server looks anew after ten seconds, so a test scrapes once. */
 async function queueSeries(): Promise<Record<string, number[]>> {
   const text = await (await fetch(`${world.api.berth.metricsUrl}/metrics`)).text();
+  // Counted where it happens: the deletions were the server's.
+  expect(text).toMatch(/^quay_queue_item_puts_total\{[^}]*queue_name="repositorygc"[^}]*\} 1$/m);
   const found: Record<string, number[]> = {};
   for (const name of ["items_available", "items_available_unlocked", "items_locked"]) {
     for (const [, queue = "", value] of text.matchAll(
