@@ -227,13 +227,13 @@ function sorted<T>(map: Map<string, T>): { map: Map<string, unknown>; key: strin
   return keys.map((key) => ({ map, key, value: map.get(key) as T }));
 }
 
-/** A repository that was removed meanwhile gets no row: the select finds none. */
+/** A repository that was deleted meanwhile gets no row, which its removal would stumble over: the select finds none. */
 async function addTag(tx: Tx, add: TagCount): Promise<void> {
   await tx.sql`/* pullstats.tag */
     insert into tag_pull (repository_id, tag_name, pull_count, last_pull_ms, last_manifest_digest)
     select id, cast(${add.tag} as text), cast(${add.count} as bigint), cast(${add.lastMs} as bigint),
            cast(${add.digest} as text)
-    from repository where id = ${add.repositoryId}
+    from repository where id = ${add.repositoryId} and deleted_ms is null
     on conflict (repository_id, tag_name) do update set
       pull_count = tag_pull.pull_count + excluded.pull_count,
       last_manifest_digest = case when excluded.last_pull_ms >= tag_pull.last_pull_ms
@@ -246,7 +246,7 @@ async function addManifest(tx: Tx, add: ManifestCount): Promise<void> {
   await tx.sql`/* pullstats.manifest */
     insert into manifest_pull (repository_id, manifest_digest, pull_count, last_pull_ms)
     select id, cast(${add.digest} as text), cast(${add.count} as bigint), cast(${add.lastMs} as bigint)
-    from repository where id = ${add.repositoryId}
+    from repository where id = ${add.repositoryId} and deleted_ms is null
     on conflict (repository_id, manifest_digest) do update set
       pull_count = manifest_pull.pull_count + excluded.pull_count,
       last_pull_ms = case when excluded.last_pull_ms >= manifest_pull.last_pull_ms
@@ -257,7 +257,7 @@ async function addAction(tx: Tx, add: ActionCount): Promise<void> {
   await tx.sql`/* pullstats.action */
     insert into repository_action_count (repository_id, day, action_count)
     select id, cast(${add.day} as integer), cast(${add.count} as bigint)
-    from repository where id = ${add.repositoryId}
+    from repository where id = ${add.repositoryId} and deleted_ms is null
     on conflict (repository_id, day) do update set
       action_count = repository_action_count.action_count + excluded.action_count`;
 }
