@@ -134,14 +134,16 @@ async function reviveContents(tx: Tx, { id, name: oldName }: Locked, name: strin
  * is left out, and comes back when that does.
  */
 async function reviveMemberships(tx: Tx, id: number): Promise<void> {
-  const members = tx.sql`
-    from retired_member m join team t on t.id = m.team_id join account o on o.id = t.organization_id
-      join account a on a.id = m.account_id
-    where (t.organization_id = ${id} or m.account_id = ${id}) and o.deleted_ms is null and a.deleted_ms is null`;
-  await tx.sql`/* namespace.revive_members */
-    insert into team_member (team_id, account_id) select m.team_id, m.account_id ${members} on conflict do nothing`;
-  await tx.sql`/* namespace.revived_members */
-    delete from retired_member where (team_id, account_id) in (select m.team_id, m.account_id ${members})`;
+  for (const which of [tx.sql`t.organization_id = ${id}`, tx.sql`m.account_id = ${id}`]) {
+    const members = tx.sql`
+      from retired_member m join team t on t.id = m.team_id join account o on o.id = t.organization_id
+        join account a on a.id = m.account_id
+      where ${which} and o.deleted_ms is null and a.deleted_ms is null`;
+    await tx.sql`/* namespace.revive_members */
+      insert into team_member (team_id, account_id) select m.team_id, m.account_id ${members} on conflict do nothing`;
+    await tx.sql`/* namespace.revived_members */
+      delete from retired_member where (team_id, account_id) in (select m.team_id, m.account_id ${members})`;
+  }
   await tx.sql`/* namespace.revive_roles */
     insert into repository_permission (repository_id, account_id, role)
     select r.repository_id, r.account_id, r.role from retired_role r where r.account_id = ${id} on conflict do nothing`;

@@ -16,7 +16,10 @@ export async function insertWords(tx: Tx, repository: { id: number; name: string
       and (p.n = 1 or substr(r.name, p.n - 1, 1) in ('.', '_', '-', '/'))`;
 }
 
-/** The same for all repositories of a namespace that came back: they have no words yet. */
+/**
+ * The same for all repositories of a namespace that came back: they have no words yet. A cross join, because SQLite takes its
+ * order as given and reads each repository once.
+ */
 export async function insertWordsOfNamespace(tx: Tx, namespaceId: number): Promise<void> {
   await tx.sql`/* words.insert_all */
     with recursive place (n) as (
@@ -25,8 +28,8 @@ export async function insertWordsOfNamespace(tx: Tx, namespaceId: number): Promi
       where n < (select max(length(name)) from repository where namespace_id = ${namespaceId} and deleted_ms is null))
     insert into repository_word (repository_id, word, namespace_id, public)
     select r.id, substr(r.name, p.n), r.namespace_id, r.visibility = 'public'
-    from repository r join place p on p.n <= length(r.name)
-    where r.namespace_id = ${namespaceId} and r.deleted_ms is null
+    from repository r cross join place p
+    where r.namespace_id = ${namespaceId} and r.deleted_ms is null and p.n <= length(r.name)
       and substr(r.name, p.n, 1) not in ('.', '_', '-', '/')
       and (p.n = 1 or substr(r.name, p.n - 1, 1) in ('.', '_', '-', '/'))`;
 }

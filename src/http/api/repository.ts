@@ -161,7 +161,7 @@ export const repositoryRoutes: readonly ApiRoute[] = [
   route({
     method: "DELETE",
     path: "/repository/{repository}",
-    summary: "Deletes a repository; what it held is collected in the background",
+    summary: "Deletes a repository; it can be restored until the time machine's window is over",
     needs: { repository: "admin" },
     answers: { 204: null },
     async handle({ app, caller, repository, origin }) {
