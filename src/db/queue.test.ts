@@ -10,12 +10,14 @@ import {
   enqueue,
   failJob,
   finishJob,
+  hastenJob,
   JOB_ATTEMPTS,
   type NewJob,
   postponeJob,
   renewJob,
   type TakenJob,
   takeJob,
+  withdrawJob,
 } from "./queue.ts";
 
 const queue = "imagestoragereplication";
@@ -160,6 +162,23 @@ withDatabases("the job queue", (databases) => {
     }
     await Bun.sleep(10);
     expect(await take(db)).toBeUndefined();
+  });
+
+  test("a job that waits for later can be hastened, and taken back", async () => {
+    const db = await open();
+    for (const dedupeKey of ["soon", "never"]) await put(db, { dedupeKey, delayMs: leaseMs, payload: { dedupeKey } });
+    expect(await take(db)).toBeUndefined();
+    await db.tx((tx) => hastenJob(tx, queue, "soon"));
+    const job = await must(take(db));
+    expect(job.payload).toEqual({ dedupeKey: "soon" });
+    // One that runs is left alone.
+    await db.tx((tx) => hastenJob(tx, queue, "soon"));
+    expect(await take(db)).toBeUndefined();
+    await db.tx((tx) => withdrawJob(tx, queue, "never"));
+    await db.tx((tx) => withdrawJob(tx, queue, "soon"));
+    expect(await countJobs(db)).toEqual([]);
+    expect(await renewJob(db, job, leaseMs)).toBe(false);
+    expect(await finish(db, job)).toBe(false);
   });
 
   test("lanes do not wait for each other, and the one that is due longest comes first", async () => {
