@@ -80,6 +80,33 @@ withDatabases("migrate", (databases) => {
     const db = await databases.open();
     expect(await migrate(db, migrations)).toEqual(migrations.map((migration) => migration.id));
   });
+
+  test("policies outlive the table that is made anew for another method", async () => {
+    const db = await databases.open();
+    await migrate(
+      db,
+      migrations.filter(({ id }) => id < 13),
+    );
+    const insert = async (uuid: string, method: string, pattern: string | null) =>
+      await db.sql`/* test.policy */
+      insert into autoprune_policy (uuid, namespace_id, method, value, tag_pattern, tag_pattern_matches, created_ms)
+      values (${uuid}, 1, ${method}, '5d', ${pattern}, false, 7)`;
+    await db.sql`/* test.account */
+      insert into account (id, uuid, kind, username, tag_expiration_s, created_ms) values (1, 'u', 'user', 'u', 0, 0)`;
+    for (const [uuid, pattern] of [["b", "^v"] as const, ["a", null] as const])
+      await insert(uuid, "creation_date", pattern);
+    const read = () => db.sql`/* test.policies */
+      select uuid, namespace_id, repository_id, method, value, tag_pattern, created_ms from autoprune_policy
+      where not tag_pattern_matches order by id`;
+    const before = await read();
+    expect(before).toHaveLength(2);
+    await expect(insert("c", "last_pull_date", null)).rejects.toThrow();
+    await migrate(db, migrations);
+    expect(await read()).toEqual(before);
+    await insert("c", "last_pull_date", null);
+    await expect(insert("d", "last_pull_date", null)).rejects.toThrow();
+    expect((await read()).map((row) => row.uuid)).toEqual(["b", "a", "c"]);
+  });
 });
 
 test("an unknown token is named", () => {
