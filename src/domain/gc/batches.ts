@@ -2,6 +2,12 @@
 
 import { RegistryError } from "../../errors.ts";
 
+/**
+ * What power loss takes back is collected again; the mark of a blob waits for the disk, and with it all that was committed
+ * before it.
+ */
+export const REPEATED = { durable: false } as const;
+
 /** A row that could not be worked on is left alone for so long. */
 export const BAD_ROW_MS = 10 * 60_000;
 

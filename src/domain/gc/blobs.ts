@@ -19,8 +19,8 @@ type GcApp = Pick<App, "db" | "storage" | "log">;
 
 /** Blobs in one step. */
 const BATCH = 100;
-/** Deletions in a store at once. */
-const LANES = 16;
+/** Deletions at once, in a store on another machine, and on the disk that pushes wait for as well. */
+const LANES = { remote: 16, local: 2 } as const;
 /** Who deletes has this long before another goes on with it, and renews it while a store is slow. */
 const DELETE_LEASE_MS = 60_000;
 const RENEW_MS = 15_000;
@@ -42,10 +42,11 @@ interface Doomed {
 export async function collectBlobs(app: GcApp, tally: Tally): Promise<number> {
   const askedMs = performance.now();
   const { looked, doomed } = await mark(app.db);
+  const isLocal = app.storage.locations.every((location) => app.storage.driver(location).isLocal);
   const deleted: Doomed[] = [];
   const left: Doomed[] = [];
   await keepingLease(app.db, doomed, askedMs, (isOurs) =>
-    inLanes(doomed, LANES, async (blob) => {
+    inLanes(doomed, isLocal ? LANES.local : LANES.remote, async (blob) => {
       if (isOurs()) ((await deleteBytes(app, blob)) ? deleted : left).push(blob);
     }),
   );

@@ -5,9 +5,10 @@ import type { Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import { errorFields } from "../../observe/logger.ts";
 import { repositoryKey } from "../lookup/lookup.ts";
-import { BAD_ROW_MS, inBatches } from "./batches.ts";
+import { BAD_ROW_MS, inBatches, REPEATED } from "./batches.ts";
 import { noteBlobs } from "./due.ts";
 import { lockForGc } from "./manifests.ts";
+import type { Pace } from "./pace.ts";
 import { namersOf } from "./rules.ts";
 import type { Tally } from "./tally.ts";
 
@@ -15,7 +16,7 @@ const BATCH = 100;
 const LOOK = 500;
 
 /** Looks at up to 500 links whose lease is over. Gives how many were looked at; 0 when there is nothing to do now. */
-export async function collectLinks({ db, log }: Pick<App, "db" | "log">, tally: Tally): Promise<number> {
+export async function collectLinks({ db, log }: Pick<App, "db" | "log">, tally: Tally, pace: Pace): Promise<number> {
   const due = await db.sql<{ repository_id: number; blob_id: number }>`/* gc.link_look */
     select repository_id, blob_id from repository_blob where lease_until_ms > 0 and lease_until_ms <= ${db.dialect.nowMs}
     order by lease_until_ms, repository_id limit ${LOOK}`;
@@ -24,7 +25,7 @@ export async function collectLinks({ db, log }: Pick<App, "db" | "log">, tally: 
     looked += await inBatches(
       rows.map((row) => toNumber(row.blob_id)),
       BATCH,
-      (blobIds) => db.tx((tx) => look(tx, repositoryId, blobIds, tally)),
+      (blobIds) => pace.run(() => db.tx((tx) => look(tx, repositoryId, blobIds, tally), REPEATED)),
       async (blobId, error) => {
         const fields = { blobId, repositoryId, ...errorFields(error) };
         log.error("cannot let go of a blob; it is left alone for a while", fields);

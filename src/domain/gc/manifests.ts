@@ -9,8 +9,9 @@ import { toBoolean, toNumber } from "../../db/decode.ts";
 import { errorFields } from "../../observe/logger.ts";
 import { referenceKey } from "../lookup/lookup.ts";
 import { settleUsage, uncountUnnamed } from "../quota/count.ts";
-import { BAD_ROW_MS, inBatches } from "./batches.ts";
+import { BAD_ROW_MS, inBatches, REPEATED } from "./batches.ts";
 import { noteLinks, noteManifests } from "./due.ts";
+import type { Pace } from "./pace.ts";
 import { parentsOf, restorableUntilMs, subjectOf, tagsOf } from "./rules.ts";
 import type { Tally } from "./tally.ts";
 
@@ -33,7 +34,7 @@ interface DueRow {
 }
 
 /** Looks at up to 500 manifests whose lease is over. Gives how many were looked at; 0 when there is nothing to do now. */
-export async function collectManifests(app: ManifestGcApp, tally: Tally): Promise<number> {
+export async function collectManifests(app: ManifestGcApp, tally: Tally, pace: Pace): Promise<number> {
   const { config, db, log } = app;
   const { nowMs } = db.dialect;
   const due = await db.sql<{ id: number; repository_id: number }>`/* gc.manifest_look */
@@ -45,7 +46,7 @@ export async function collectManifests(app: ManifestGcApp, tally: Tally): Promis
     looked += await inBatches(
       rows.map((row) => toNumber(row.id)),
       BATCH,
-      (ids) => db.tx((tx) => look(config, tx, repositoryId, ids, tally)),
+      (ids) => pace.run(() => db.tx((tx) => look(config, tx, repositoryId, ids, tally), REPEATED)),
       async (id, error) => {
         log.error("cannot collect a manifest; it is left alone for a while", {
           id,

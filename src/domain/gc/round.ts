@@ -9,34 +9,40 @@ import { errorFields } from "../../observe/logger.ts";
 import { collectBlobs } from "./blobs.ts";
 import { collectLinks } from "./links.ts";
 import { collectManifests } from "./manifests.ts";
+import { Pace } from "./pace.ts";
 import { endExpiredTags, removeEndedTags } from "./tags.ts";
 import type { Tally } from "./tally.ts";
 
 export type GcApp = Pick<App, "config" | "db" | "storage" | "log">;
 
-/** After each step, as long as the step took: whoever pushes meanwhile gets at least every other turn. */
-const REST_MS_MAX = 50;
-
 /** In the order in which one makes work for the next. Each gives whether there may be more of it. */
-const STEPS: Readonly<Record<string, (app: GcApp, tally: Tally) => Promise<boolean>>> = {
-  "end expired tags": async ({ db }) => (await endExpiredTags(db)) > 0,
-  "remove ended tags": ({ db }, tally) => removeEndedTags(db, tally),
-  "collect manifests": async (app, tally) => (await collectManifests(app, tally)) > 0,
-  "let go of blobs": async (app, tally) => (await collectLinks(app, tally)) > 0,
-  "delete blobs": async (app, tally) => (await collectBlobs(app, tally)) > 0,
+const STEPS: Readonly<Record<string, (app: GcApp, tally: Tally, pace: Pace) => Promise<boolean>>> = {
+  "end expired tags": async ({ db }, _, pace) => (await pace.run(() => endExpiredTags(db))) > 0,
+  "remove ended tags": ({ db }, tally, pace) => pace.run(() => removeEndedTags(db, tally)),
+  "collect manifests": async (app, tally, pace) => (await collectManifests(app, tally, pace)) > 0,
+  "let go of blobs": async (app, tally, pace) => (await collectLinks(app, tally, pace)) > 0,
+  "delete blobs": async (app, tally, pace) => (await pace.run(() => collectBlobs(app, tally))) > 0,
 };
 
 /** Goes on until nothing is due or `signal` says to stop. A step that fails is logged and keeps no other from its work. */
 export async function collect(app: GcApp, tally: Tally, signal?: AbortSignal): Promise<void> {
+  const pace = new Pace(app.db);
+  try {
+    await goThrough(app, tally, pace, signal);
+  } finally {
+    pace.end();
+  }
+}
+
+async function goThrough(app: GcApp, tally: Tally, pace: Pace, signal: AbortSignal | undefined): Promise<void> {
   const failed = new Set<string>();
   for (let isBusy = true; isBusy; ) {
     isBusy = false;
     for (const [name, step] of Object.entries(STEPS)) {
       for (let hasMore = !failed.has(name); hasMore; ) {
         if (signal?.aborted) return;
-        const startedMs = performance.now();
         try {
-          hasMore = await step(app, tally);
+          hasMore = await step(app, tally, pace);
         } catch (error) {
           app.log.error(`cannot ${name}`, errorFields(error));
           failed.add(name);
@@ -44,7 +50,6 @@ export async function collect(app: GcApp, tally: Tally, signal?: AbortSignal): P
           break;
         }
         isBusy ||= hasMore;
-        if (hasMore) await Bun.sleep(Math.min(performance.now() - startedMs, REST_MS_MAX));
       }
     }
   }

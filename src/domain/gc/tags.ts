@@ -3,6 +3,7 @@
 import type { Database, Tx } from "../../db/db.ts";
 import { toBoolean, toNumber } from "../../db/decode.ts";
 import { referenceKey } from "../lookup/lookup.ts";
+import { REPEATED } from "./batches.ts";
 import { noteEndedTag, noteManifests } from "./due.ts";
 import { isBeyondWindow } from "./rules.ts";
 import type { Tally } from "./tally.ts";
@@ -37,7 +38,7 @@ export async function endExpiredTags(db: Database): Promise<number> {
       await noteEndedTag(tx, repositoryId, endMs);
     }
     return rows.length;
-  });
+  }, REPEATED);
 }
 
 interface DueRepository {
@@ -76,7 +77,7 @@ export async function removeEndedTags(db: Database, tally: Tally): Promise<boole
     if (ended.length > 0) await remove(tx, id, ended, tally);
     await next(tx, id, windowMs);
     return true;
-  });
+  }, REPEATED);
 }
 
 async function remove(
