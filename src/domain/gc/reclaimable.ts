@@ -15,15 +15,16 @@ const ROWS_MAX = 200_000;
 const CANDIDATES_MAX = 10_000;
 const MANIFESTS_AT_ONCE = 200;
 const BLOBS_AT_ONCE = 50;
-/** A blob in more repositories than this is taken for kept: it nearly always is. */
+/** A blob in more repositories than this, where the first look did not find it kept, is left out. */
 const LINKS_MAX = 20;
 const HOUR_MS = 3600 * 1000;
+const NEVER = Number.POSITIVE_INFINITY;
 
 const BUCKETS = [
   { when: "now", withinMs: 0 },
   { when: "within a day", withinMs: 24 * HOUR_MS },
   { when: "within a week", withinMs: 7 * 24 * HOUR_MS },
-  { when: "later", withinMs: Number.POSITIVE_INFINITY },
+  { when: "later", withinMs: NEVER },
 ] as const;
 
 export interface Bucket {
@@ -77,21 +78,41 @@ class Search {
       const linksBy = Map.groupBy(links, ({ blobId }: LinkKeepers) => blobId);
       for (const [id, { sizeBytes, leaseMs }] of blobs) {
         const horizonMs = this.#horizons.ofBlob(leaseMs, linksBy.get(id) ?? []);
-        if (horizonMs < Number.POSITIVE_INFINITY) found(sizeBytes, horizonMs);
+        if (horizonMs < NEVER) found(sizeBytes, horizonMs);
       }
     }
   }
 
+  /**
+   * Those of these blobs that may go, with size and lease. Layers that others share are found kept at the first look: by the
+   * newest manifest that names them in the first or the last of their repositories.
+   */
   async #readBlobs(ids: readonly number[]): Promise<Map<number, { sizeBytes: number; leaseMs: number }>> {
-    const rows = await this.#db.sql<{ id: number; size_bytes: number; lease_until_ms: number; links: unknown }>`
-      /* gc_status.blobs */
-      select b.id, b.size_bytes, b.lease_until_ms,
+    const { sql, dialect } = this.#db;
+    const newestIn = (end: "min" | "max") => {
+      const repository = end === "min" ? sql`min(l.repository_id)` : sql`max(l.repository_id)`;
+      return sql`(select max(n.manifest_id) from manifest_blob n where n.blob_id = b.id
+        and n.repository_id = (select ${repository} from repository_blob l where l.blob_id = b.id))`;
+    };
+    const rows = await sql<{
+      id: number;
+      size_bytes: number;
+      lease_until_ms: number;
+      links: unknown;
+      first_id: number | null;
+      last_id: number | null;
+    }>`/* gc_status.blobs */
+      select b.id, b.size_bytes, b.lease_until_ms, ${newestIn("min")} as first_id, ${newestIn("max")} as last_id,
              (select count(*) from (select 1 as one from repository_blob l where l.blob_id = b.id
                                     limit ${LINKS_MAX + 1}) linked) as links
-      from blob b where ${this.#db.dialect.inList("b.id", ids)}`;
+      from blob b where ${dialect.inList("b.id", ids)}`;
     await this.#allowance.spend(rows.length);
-    const rare = rows.filter((row) => toNumber(row.links) <= LINKS_MAX);
-    if (rare.length < rows.length) this.#isCut = true;
+    const namers = (row: (typeof rows)[number]) =>
+      [row.first_id, row.last_id].flatMap((id) => (id === null ? [] : toNumber(id)));
+    await this.#horizons.load(rows.flatMap(namers));
+    const open = rows.filter((row) => namers(row).every((id) => this.#horizons.ofManifest(id) < NEVER));
+    const rare = open.filter((row) => toNumber(row.links) <= LINKS_MAX);
+    if (rare.length < open.length) this.#isCut = true;
     return new Map(
       rare.map((row) => [
         toNumber(row.id),
@@ -147,7 +168,7 @@ class Search {
       const fresh = [...new Set(next)].filter((id) => !seen.has(id));
       for (const id of fresh) seen.add(id);
       await this.#horizons.load(fresh);
-      const gone = fresh.filter((id) => this.#horizons.ofManifest(id) < Number.POSITIVE_INFINITY);
+      const gone = fresh.filter((id) => this.#horizons.ofManifest(id) < NEVER);
       for (const id of gone) going.add(id);
       next = await this.#below(gone);
     }
