@@ -37,5 +37,5 @@ create table scrub_pass (
   -- not before this: the store was away
   resume_ms bigint not null default 0,
   lease_owner text,
-  lease_until_ms bigint not null default 0
+  lease_until_ms bigint
 );

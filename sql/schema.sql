@@ -383,7 +383,7 @@ CREATE TABLE manifest_pull (
   repository_id bigint not null references repository (id),
   manifest_digest text not null,
   pull_count bigint not null,
-  last_pull_ms bigint not null,
+  last_pull_ms bigint not null, last_asked_ms bigint not null default 0,
   primary key (repository_id, manifest_digest)
 );
 
@@ -632,7 +632,7 @@ CREATE TABLE scrub_pass (
   -- not before this: the store was away
   resume_ms bigint not null default 0,
   lease_owner text,
-  lease_until_ms bigint not null default 0
+  lease_until_ms bigint
 );
 
 CREATE TABLE service_key (

@@ -71,7 +71,8 @@ async function scrubAll(app: BootedApp, invocation: Invocation, options: Options
   if (options.isJson)
     printJson({ locations: results.map(({ location, end, counts }) => ({ location, end, ...counts })) });
   if (options.signal.aborted) {
-    return complain("berth scrub: interrupted; the registry goes on from here in the background", EXIT.interrupted);
+    const next = app.config.FEATURE_SCRUB ? "; the registry goes on from here in the background" : "";
+    return complain(`berth scrub: interrupted${next}`, EXIT.interrupted);
   }
   if (results.some(({ counts }) => counts.bad > 0)) return EXIT.failed;
   if (results.some(({ end }) => end === "lost"))

@@ -17,6 +17,8 @@ type CopiesApp = Pick<App, "db" | "storage">;
 
 /** A copy that has a source is tried again after this, when its repair failed. */
 export const RETRY_MS = 15 * 60_000;
+/** How far neighbours are looked for: a store that has few of all blobs is not worth a walk through all of them. */
+const NEAR_IDS = 50_000;
 
 export interface KnownCopy extends Copy {
   /** Out of service already. */
@@ -89,15 +91,15 @@ export async function listCopiesOf(db: Db, digest: Digest): Promise<KnownCopy[]>
   }));
 }
 
-/** Up to `limit` other blobs that should be in the same store, those with the nearest ids. */
+/** Up to twice `limit` other blobs that should be in the same store, those with the nearest ids. */
 export async function listNeighbours(db: Db, { blobId, location }: Copy, limit: number): Promise<Digest[]> {
   const rows = await db.sql<{ digest: string }>`/* scrub.neighbours */
     select b.digest from (
       select blob_id from (select blob_id from blob_placement
-                           where blob_id < ${blobId} and location = ${location} order by blob_id desc limit ${limit}) below
+                           where blob_id < ${blobId} and blob_id > ${blobId - NEAR_IDS} and location = ${location} order by blob_id desc limit ${limit}) below
       union all
       select blob_id from (select blob_id from blob_placement
-                           where blob_id > ${blobId} and location = ${location} order by blob_id limit ${limit}) above
+                           where blob_id > ${blobId} and blob_id < ${blobId + NEAR_IDS} and location = ${location} order by blob_id limit ${limit}) above
     ) near join blob b on b.id = near.blob_id where b.state = 'live'`;
   return rows.map((row) => row.digest as Digest);
 }

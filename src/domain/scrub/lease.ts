@@ -133,7 +133,7 @@ function isFree(db: Db, { intervalMs, isFar }: Due) {
   const { nowMs } = db.dialect;
   const graceMs = isFar ? Math.min(Math.floor(intervalMs / GRACE_SHARE), FIRST_MS) : 0;
   const firstMs = Math.min(intervalMs, FIRST_MS);
-  return db.sql`lease_until_ms + ${graceMs} <= ${nowMs} and resume_ms <= ${nowMs}
+  return db.sql`coalesce(lease_until_ms, 0) + ${graceMs} <= ${nowMs} and resume_ms <= ${nowMs}
     and ((started_ms is not null and ended_ms is null)
          or coalesce(started_ms + ${intervalMs}, created_ms + ${firstMs}) + ${graceMs} <= ${nowMs})`;
 }

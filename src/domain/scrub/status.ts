@@ -46,7 +46,7 @@ export async function scrubStatus({ db, storage }: StatusApp): Promise<LocationS
   const { nowMs } = db.dialect;
   const rows = await db.sql<Record<string, unknown> & { location: string }>`/* scrub.status */
     select location, created_ms, started_ms, ended_ms, full_ms, after_blob_id, last_blob_id, blobs, bytes, bad, repaired,
-           unreadable, lease_until_ms > ${nowMs} as is_held, ${nowMs} as now_ms
+           unreadable, coalesce(lease_until_ms, 0) > ${nowMs} as is_held, ${nowMs} as now_ms
     from scrub_pass where ${db.dialect.inList("location", storage.locations)}`;
   const bad = await countBadCopies(db);
   return storage.locations.map((location) => {
