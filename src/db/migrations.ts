@@ -16,6 +16,7 @@ import lastPull from "../../sql/0013_last_pull.sql" with { type: "text" };
 import undelete from "../../sql/0014_undelete.sql" with { type: "text" };
 import scrub from "../../sql/0015_scrub.sql" with { type: "text" };
 import gcFreed from "../../sql/0016_gc_freed.sql" with { type: "text" };
+import asked from "../../sql/0017_asked.sql" with { type: "text" };
 import type { Migration } from "./migrate.ts";
 
 /** In order, without gaps. Only ever added to: the text of one that was released never changes. */
@@ -36,4 +37,5 @@ export const migrations: readonly Migration[] = [
   { id: 14, name: "undelete", text: undelete },
   { id: 15, name: "scrub", text: scrub },
   { id: 16, name: "gc_freed", text: gcFreed },
+  { id: 17, name: "asked", text: asked },
 ];

@@ -43,6 +43,30 @@ test("a pull by tag, by digest, or of an image of its index keeps a tag; one tha
   );
 });
 
+test("who only asks whether an image is current keeps its tag, and that is no pull", async () => {
+  const name = await world.organization();
+  const path = `${name}/app`;
+  const tags = ["asked", "unchanged", "never"];
+  const pushed = new Map<string, string>();
+  for (const tag of tags) pushed.set(tag, (await world.client.pushImage(path, tag)).descriptor.digest);
+  await world.policy(`/organization/${name}`, { method: "last_pull_date", value: "30d" });
+  await world.gc.pass(29 * dayMs);
+  expect((await world.client.pullManifest(path, "asked", { method: "HEAD" })).status).toBe(200);
+  const headers = { "if-none-match": `"${pushed.get("unchanged")}"` };
+  expect((await world.client.pullManifest(path, "unchanged", { headers })).status).toBe(304);
+  const asked = () => world.db.sql`/* test.asked */
+    select 1 as one from manifest_pull where repository_id in (select id from repository where path = ${path})`;
+  while ((await asked()).length < 2) await Bun.sleep(50);
+  await world.gc.pass(2 * dayMs);
+  await world.prune();
+  expect(await world.living(name)).toEqual(["app:asked", "app:unchanged"]);
+  const { body } = await world.su.get(`/repository/${path}/tag/asked/pull_statistics`);
+  expect(body).toMatchObject({ tag_pull_count: 0, manifest_pull_count: 0, last_manifest_pull_date: null });
+  await world.pull(path, "asked");
+  const pulled = (await world.su.get(`/repository/${path}/tag/asked/pull_statistics`)).body;
+  expect([pulled.tag_pull_count, pulled.manifest_pull_count]).toEqual([1, 1]);
+});
+
 test("a tag that moves begins anew, patterns hold, and immutable tags stay", async () => {
   const name = await world.organization();
   const path = `${name}/app`;

@@ -83,6 +83,7 @@ export async function passTime(db: Database, ms: number): Promise<void> {
     await tx.sql`/* test.pass */ update job set due_ms = due_ms - ${ms} where due_ms < ${Number.MAX_SAFE_INTEGER}`;
     await tx.sql`/* test.pass */ update prune_repository set due_ms = due_ms - ${ms}, pulls_due_ms = pulls_due_ms - ${ms}`;
     await tx.sql`/* test.pass */ update tag_pull set last_pull_ms = last_pull_ms - ${ms}`;
-    await tx.sql`/* test.pass */ update manifest_pull set last_pull_ms = last_pull_ms - ${ms}`;
+    await tx.sql`/* test.pass */ update manifest_pull
+      set last_pull_ms = last_pull_ms - ${ms}, last_asked_ms = last_asked_ms - ${ms}`;
   });
 }

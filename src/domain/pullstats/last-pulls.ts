@@ -1,6 +1,7 @@
 /**
  * When tags were last pulled, for policies that go by it. A pull of the image counts however it was asked for: most clients
- * resolve a tag once and pull by digest, and of an index often only the image of one platform.
+ * resolve a tag once and pull by digest, and of an index often only the image of one platform. So does a HEAD: who holds an
+ * image asks by it whether that is still current, for months without a pull, and needs it when a machine is replaced.
  */
 
 import type { Db } from "../../db/db.ts";
@@ -34,7 +35,8 @@ export async function findLastPulls(
       select h.root_id, c.child_id from held h cross join manifest_child c
       where c.manifest_id = h.id and c.child_id is not null
     )
-    select h.root_id, max(p.last_pull_ms) as last_pull_ms
+    select h.root_id,
+           max(case when p.last_asked_ms > p.last_pull_ms then p.last_asked_ms else p.last_pull_ms end) as last_pull_ms
     from held h cross join manifest m cross join manifest_pull p
     where m.id = h.id and p.repository_id = ${repositoryId} and p.manifest_digest = m.digest
     group by h.root_id`;

@@ -90,6 +90,26 @@ test("an older pull that is written late does not make the last one older", asyn
   expect(await tagRow(2, "v1")).toEqual([2, nowMs, digestOf("new")]);
 });
 
+test("what is asked for and not pulled is noted, and not counted", async () => {
+  const counter = new PullCounter({ db, clock, log });
+  const [asked, pulled] = [{ digest: digestOf("asked") }, { digest: digestOf("pulled") }];
+  counter.noteAsked(2, tagOf("asked"), asked);
+  counter.noteAsked(2, tagOf("pulled"), pulled);
+  nowMs += 1000;
+  counter.note(2, tagOf("pulled"), pulled);
+  nowMs += 1000;
+  counter.noteAsked(2, tagOf("pulled"), pulled);
+  await counter.stop();
+  const rows = await db.sql<Record<string, unknown>>`/* test.asked */
+    select manifest_digest, pull_count, last_pull_ms, last_asked_ms from manifest_pull
+    where repository_id = 2 and last_asked_ms > 0 order by manifest_digest`;
+  expect(rows.map((row) => [row.manifest_digest, row.pull_count, row.last_pull_ms, row.last_asked_ms])).toEqual([
+    [asked.digest, 0, 0, nowMs - 2000],
+    [pulled.digest, 1, nowMs - 1000, nowMs],
+  ]);
+  expect([await tagRow(2, "asked"), await tagRow(2, "pulled")]).toEqual([undefined, [1, nowMs - 1000, pulled.digest]]);
+});
+
 test("counts of a repository that is gone are dropped without harm to the others", async () => {
   const counter = new PullCounter({ db, clock, log });
   counter.note(999, tagOf("v1"), { digest: digestOf("a") });

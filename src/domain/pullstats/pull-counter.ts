@@ -26,6 +26,7 @@ interface FreshCount {
   readonly digest: Digest;
   count: number;
   lastMs: number;
+  askedMs: number;
 }
 
 interface TagCount {
@@ -40,7 +41,10 @@ interface ManifestCount {
   readonly repositoryId: number;
   readonly digest: Digest;
   count: number;
+  /** 0: not pulled. */
   lastMs: number;
+  /** 0: not asked for otherwise. */
+  askedMs: number;
 }
 
 interface ActionCount {
@@ -75,6 +79,7 @@ class Waiting {
     if (!known) return this.#insert(this.manifests, key, add);
     known.count += add.count;
     known.lastMs = Math.max(known.lastMs, add.lastMs);
+    known.askedMs = Math.max(known.askedMs, add.askedMs);
     return true;
   }
 
@@ -125,8 +130,28 @@ export class PullCounter {
       known.lastMs = lastMs;
       return;
     }
+    this.#begin(repositoryId, reference, manifest, { count: 1, lastMs, askedMs: 0 });
+  }
+
+  /**
+   * A manifest was asked for and not handed out, by HEAD or because the client has it: no pull, but somebody uses it. Costs
+   * what `note` does.
+   */
+  noteAsked(repositoryId: number, reference: Reference, manifest: { readonly digest: Digest }): void {
+    const askedMs = this.#options.clock.nowMs();
+    const known = this.#freshOf.get(manifest);
+    if (known) known.askedMs = askedMs;
+    else this.#begin(repositoryId, reference, manifest, { count: 0, lastMs: 0, askedMs });
+  }
+
+  #begin(
+    repositoryId: number,
+    reference: Reference,
+    manifest: { readonly digest: Digest },
+    first: Pick<FreshCount, "count" | "lastMs" | "askedMs">,
+  ): void {
     if (this.#fresh.length >= FRESH_MAX) this.#sort();
-    const fresh: FreshCount = { repositoryId, reference, digest: manifest.digest, count: 1, lastMs };
+    const fresh: FreshCount = { repositoryId, reference, digest: manifest.digest, ...first };
     this.#fresh.push(fresh);
     this.#freshOf.set(manifest, fresh);
     this.#schedule();
@@ -156,8 +181,9 @@ export class PullCounter {
   /** Adds what came in since the last time to the rows that wait. */
   #sort(): void {
     const waiting = this.#waiting;
-    for (const { repositoryId, reference, digest, count, lastMs } of this.#fresh) {
-      const isKept = waiting.manifest(`${repositoryId} ${digest}`, { repositoryId, digest, count, lastMs });
+    for (const { repositoryId, reference, digest, count, lastMs, askedMs } of this.#fresh) {
+      const isKept = waiting.manifest(`${repositoryId} ${digest}`, { repositoryId, digest, count, lastMs, askedMs });
+      if (count === 0) continue;
       if (reference.kind === "tag") {
         const { tag } = reference;
         waiting.tag(`${repositoryId} ${tag}`, { repositoryId, tag, digest, count, lastMs });
@@ -244,13 +270,16 @@ async function addTag(tx: Tx, add: TagCount): Promise<void> {
 
 async function addManifest(tx: Tx, add: ManifestCount): Promise<void> {
   await tx.sql`/* pullstats.manifest */
-    insert into manifest_pull (repository_id, manifest_digest, pull_count, last_pull_ms)
-    select id, cast(${add.digest} as text), cast(${add.count} as bigint), cast(${add.lastMs} as bigint)
+    insert into manifest_pull (repository_id, manifest_digest, pull_count, last_pull_ms, last_asked_ms)
+    select id, cast(${add.digest} as text), cast(${add.count} as bigint), cast(${add.lastMs} as bigint),
+           cast(${add.askedMs} as bigint)
     from repository where id = ${add.repositoryId} and deleted_ms is null
     on conflict (repository_id, manifest_digest) do update set
       pull_count = manifest_pull.pull_count + excluded.pull_count,
       last_pull_ms = case when excluded.last_pull_ms >= manifest_pull.last_pull_ms
-        then excluded.last_pull_ms else manifest_pull.last_pull_ms end`;
+        then excluded.last_pull_ms else manifest_pull.last_pull_ms end,
+      last_asked_ms = case when excluded.last_asked_ms >= manifest_pull.last_asked_ms
+        then excluded.last_asked_ms else manifest_pull.last_asked_ms end`;
 }
 
 async function addAction(tx: Tx, add: ActionCount): Promise<void> {

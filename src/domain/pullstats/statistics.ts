@@ -54,7 +54,7 @@ interface PullRow {
 }
 
 function decodePulls(row: PullRow | undefined): PullFigures {
-  return row
-    ? { count: toNumber(row.pull_count), lastMs: toNumber(row.last_pull_ms) }
-    : { count: 0, lastMs: undefined };
+  // A row may be there because it was only asked for.
+  const count = row ? toNumber(row.pull_count) : 0;
+  return { count, lastMs: row && count > 0 ? toNumber(row.last_pull_ms) : undefined };
 }

@@ -76,10 +76,12 @@ function answerPull(context: Context, reference: Reference, manifest: StoredMani
   };
   const noneMatch = request.headers.get("if-none-match");
   if (noneMatch !== null && matchesEtag(noneMatch, etag)) {
+    app.pulls.noteAsked(repository.id, reference, manifest);
     return new Response(null, { status: 304, headers: { ETag: etag, "Docker-Content-Digest": manifest.digest } });
   }
   if (isGet) app.audit.pull(caller, repository, reference, origin);
   if (isGet) app.pulls.note(repository.id, reference, manifest);
+  else app.pulls.noteAsked(repository.id, reference, manifest);
   return new Response(isGet ? (manifest.content as Uint8Array<ArrayBuffer>) : null, { headers });
 }
 
