@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { findReclaimable } from "../../src/domain/gc/reclaimable.ts";
+import { isAnythingDue } from "../../src/domain/gc/round.ts";
 import { findGcStatus } from "../../src/domain/gc/status.ts";
 import { INSTANCE } from "../../src/domain/gc/totals.ts";
 import { sourcesOf } from "../../src/domain/gc/waiting.ts";
@@ -195,6 +196,37 @@ describe("GET /superuser/gc/explain", () => {
     }
     for (const reference of ["", "sha256:beef", "admin/E"]) expect((await ask(reference)).status).toBe(400);
   });
+});
+
+test("a worker starts only for what the config lets it collect", async () => {
+  const { app } = world.api;
+  const off = { ...app.config, FEATURE_AUTO_PRUNE: false };
+  const isDue = (config: Partial<typeof off>) => isAnythingDue({ ...app, config: { ...off, ...config } });
+  await world.collect();
+  const features = [
+    "FEATURE_GARBAGE_COLLECTION",
+    "FEATURE_REPOSITORY_GARBAGE_COLLECTION",
+    "FEATURE_NAMESPACE_GARBAGE_COLLECTION",
+    "FEATURE_AUTO_PRUNE",
+  ] as const;
+  const dueFor = async () => {
+    const found: string[] = [];
+    for (const feature of features) if (await isDue({ [feature]: true })) found.push(feature);
+    return found;
+  };
+  expect(await dueFor()).toEqual([]);
+  await client.pushImage("admin/due", "v1");
+  await deleteTag("admin/due", "v1");
+  await world.pass(windowMs + dayMs);
+  expect(await dueFor()).toEqual(["FEATURE_GARBAGE_COLLECTION"]);
+  await world.collect();
+  await client.pushImage("admin/due", "v1");
+  expect((await su.delete("/repository/admin/due")).status).toBe(204);
+  await world.pass(windowMs + dayMs);
+  expect(await dueFor()).toContain("FEATURE_REPOSITORY_GARBAGE_COLLECTION");
+  expect(await dueFor()).not.toContain("FEATURE_NAMESPACE_GARBAGE_COLLECTION");
+  expect(await isDue({})).toBe(false);
+  await world.collect();
 });
 
 describe("the cost of looking", () => {
