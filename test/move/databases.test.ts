@@ -75,6 +75,7 @@ async function seed(tx: Tx): Promise<void> {
       content, lease_until_ms)
     values (4, 3, 'sha256:aa', 'image', 'text', 256, 0, 5, ${bytes}, 77)`;
   await tx.sql`insert into tag (repository_id, name, manifest_id, start_ms) values (3, 'v1', 4, 6)`;
+  await tx.sql`insert into scrub_pass (location, created_ms, lease_owner, lease_until_ms) values ('disk', 1, 'w', 9)`;
   await tx.sql`insert into job (queue, payload, due_ms, attempts_left, created_ms, lease_owner, lease_until_ms)
     values ('namespacegc', '{}', 1, 5, 1, 'somebody', 99)`;
   // Keys of which a language's order is not the order of the bytes.
@@ -167,6 +168,9 @@ describe.each([
     const [account] = await to.sql`select username, created_ms, enabled, email from account where id = 2`;
     const { username, created_ms, enabled, email } = account ?? {};
     expect([username, created_ms, Boolean(enabled), email]).toEqual(["bert", 9007199254740991, false, null]);
+    expect(await to.sql`select lease_owner, lease_until_ms from scrub_pass`).toEqual([
+      { lease_owner: null, lease_until_ms: null },
+    ]);
     expect(await to.sql`select lease_owner, lease_until_ms from job`).toEqual([
       { lease_owner: null, lease_until_ms: null },
     ]);

@@ -7,6 +7,7 @@ import { listCopiesOf, takeOutOfService } from "../../src/domain/scrub/copies.ts
 import { examineCopy } from "../../src/domain/scrub/examine.ts";
 import { type Due, isLocationDue, noteLocations, type Pass, takePass } from "../../src/domain/scrub/lease.ts";
 import { runPass } from "../../src/domain/scrub/pass.ts";
+import { adoptBlob } from "../../src/domain/upload/end.ts";
 import type { Digest } from "../../src/oci/digest.ts";
 import { dayMs, passTime } from "../gc/world.ts";
 import { startProcess } from "../support/process.ts";
@@ -230,6 +231,16 @@ test("a push that relied on bytes that were just found to be bad is told to push
   expect(await world.places(digest)).toEqual({ good: [], bad: ["disk"] });
   await app().db.tx((tx) => putBlob(tx, { ...row, wasStored: false }));
   expect(await world.places(digest)).toEqual({ good: ["disk"], bad: [] });
+});
+
+test("what an upload left behind is no reason to put a bad copy back", async () => {
+  const digest = (await push(5005)) as Digest;
+  await flip(world.stores.disk, digest);
+  expect((await world.scrub("--blob", digest)).stdout).toContain("out of service");
+  await adoptBlob(app(), "disk", digest);
+  expect(await world.places(digest)).toEqual({ good: [], bad: ["disk"] });
+  await flip(world.stores.disk, digest);
+  expect((await world.scrub("--blob", digest)).stdout).toContain("repaired");
 });
 
 test("a copy that turns out to be right after all is put back at once", async () => {
