@@ -74,10 +74,11 @@ function bounded(count: number, isMore: boolean): string {
 }
 
 export function explanationText(view: ExplanationView, nowMs: number): string {
-  return [...linesOf(view, nowMs), ...(view.content ? linesOf(view.content, nowMs) : [])].join("\n");
+  const off = view.enabled ? [] : ["FEATURE_GARBAGE_COLLECTION is off in this config: nothing of this is collected"];
+  return [...linesOf(view, nowMs), ...(view.content ? linesOf(view.content, nowMs) : []), ...off].join("\n");
 }
 
-function linesOf(view: Omit<ExplanationView, "content">, nowMs: number): string[] {
+function linesOf(view: Omit<ExplanationView, "content" | "enabled">, nowMs: number): string[] {
   const size = view.size_bytes === null ? "" : ` (${showBytes(view.size_bytes)})`;
   const isStuck = view.state === "kept" && view.reasons.length === 0 && view.exact;
   return [

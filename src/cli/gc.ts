@@ -36,7 +36,7 @@ export async function gcCommand(invocation: Invocation): Promise<number> {
 }
 
 async function explain(app: BootedApp, target: string, isJson: boolean): Promise<number> {
-  const view = explanationView(await explainKept(app, target));
+  const view = explanationView(app.config, await explainKept(app, target));
   print(isJson ? JSON.stringify(view) : explanationText(view, Date.now()));
   return EXIT.ok;
 }

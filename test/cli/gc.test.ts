@@ -111,9 +111,12 @@ test.each(refused)("%s is refused", async (_, args, code, text) => {
 });
 
 test("a config that lets nothing be collected is told, and --status works with it", async () => {
+  await world.api.admin.pushImage("admin/c", "v1");
   const { code, stdout, stderr } = await gc([], false);
   expect({ code, stdout }).toEqual({ code: exitCodes.config, stdout: "" });
   expect(stderr).toContain("FEATURE_GARBAGE_COLLECTION");
+  const explained = await gc(["--dry-run", "admin/c"], false);
+  expect(explained.stdout).toContain("\nFEATURE_GARBAGE_COLLECTION is off in this config");
   const status = await gc(["--status"], false);
   expect(status.code).toBe(exitCodes.ok);
   expect(status.stdout).toContain("off: garbage collection, repositories, namespaces, auto prune");

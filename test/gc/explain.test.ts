@@ -131,6 +131,26 @@ describe("what keeps a thing is named", () => {
     expect(await explain(digest)).toMatchObject({ state: "deleting", reasons: [{ kind: "deletion" }] });
     await db.sql`/* test.unmark */ update blob set state = 'live' where digest = ${digest}`;
     expect(await explain("admin/d")).toMatchObject({ kind: "repository", state: "kept" });
+    const gone = await client.pushImage("admin/e", "v1");
+    expect((await (await world.api.as("admin")).delete("/repository/admin/e")).status).toBe(204);
+    expect(await explain("admin/e")).toMatchObject({
+      kind: "repository",
+      state: "waits",
+      reasons: [{ kind: "undelete" }],
+    });
+    const ofLayer = await explain(gone.layers[0]?.digest ?? "");
+    expect(ofLayer).toMatchObject({
+      state: "waits",
+      reasons: [
+        {
+          kind: "repository",
+          name: "admin/e (deleted)",
+          because: [{ kind: "manifest", because: [{ kind: "deleted-repository" }] }, { kind: "lease" }],
+        },
+        { kind: "reservation" },
+      ],
+    });
+    expect(Math.abs((ofLayer.goesMs ?? 0) - Date.now() - dayMs)).toBeLessThan(MARGIN_MS);
     const refused: [string, string][] = [
       ["admin/none", "not_found"],
       ["admin/d:none", "not_found"],

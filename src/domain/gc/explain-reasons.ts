@@ -3,7 +3,7 @@
 import type { Db } from "../../db/db.ts";
 import { toBoolean, toNumber } from "../../db/decode.ts";
 import { Horizons } from "./horizon.ts";
-import type { LinkKeepers, TagKeeper } from "./what-keeps.ts";
+import type { LinkKeepers, Purge, TagKeeper } from "./what-keeps.ts";
 
 export type ReasonKind =
   | "tag"
@@ -86,7 +86,7 @@ export class Reasons {
     const manifest = this.horizons.keepers(id);
     if (!manifest) return [];
     const { purge, leaseMs, restorableMs, tags, parentIds, subjectId } = manifest;
-    const goes = purge ? this.#ofPurge(purge.atMs) : undefined;
+    const goes = purge && this.#ofPurge(purge);
     if (purge && (!goes || !purge.isRestorable)) return goes ? [goes] : [];
     const kin = (kind: "index" | "subject", kinId: number, sentence: string) =>
       this.#ofKin(kind, kinId, sentence, depth);
@@ -114,8 +114,9 @@ export class Reasons {
     return this.#until({ kind, name, sentence }, this.horizons.ofManifest(id), because);
   }
 
-  #ofPurge(atMs: number): Reason | undefined {
-    const sentence = "its repository was deleted and is removed as a whole";
+  #ofPurge({ atMs, isRestorable }: Purge): Reason | undefined {
+    const then = isRestorable ? "can be restored" : "is removed as a whole";
+    const sentence = `its repository was deleted and ${then}`;
     return this.#until({ kind: "deleted-repository", name: "", sentence }, atMs);
   }
 
@@ -138,7 +139,7 @@ export class Reasons {
   }
 
   async #ofLink({ purge, leaseMs, namerIds }: LinkKeepers): Promise<Reason[]> {
-    const goes = purge ? this.#ofPurge(purge.atMs) : undefined;
+    const goes = purge && this.#ofPurge(purge);
     if (purge && (!goes || !purge.isRestorable)) return goes ? [goes] : [];
     const lasting = namerIds
       .map((id) => ({ id, untilMs: this.horizons.ofManifest(id) }))
@@ -188,10 +189,10 @@ function kindOf(tag: TagKeeper): "tag" | "expiring-tag" | "ended-tag" {
   return tag.expiresMs === undefined ? "tag" : "expiring-tag";
 }
 
-/** In a repository that goes at a time, what would keep it longer keeps it until then. */
+/** In a repository that goes at a time, what would keep it longer than that is no reason. */
 function cappedBy(goes: Reason | undefined, own: Reason[]): Reason[] {
   if (!goes) return own;
-  const goesMs = goes.untilMs ?? Number.POSITIVE_INFINITY;
-  const isLonger = own.some(({ untilMs }) => (untilMs ?? Number.POSITIVE_INFINITY) > goesMs);
-  return isLonger ? [goes, ...own] : own;
+  const endOf = ({ untilMs }: Reason) => untilMs ?? Number.POSITIVE_INFINITY;
+  const shorter = own.filter((reason) => endOf(reason) <= endOf(goes));
+  return shorter.length < own.length ? [goes, ...shorter] : own;
 }

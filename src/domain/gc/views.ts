@@ -59,10 +59,14 @@ function freedView({ rowsByTable, ...sums }: Freed) {
   return { ...sums, rows_by_table: rowsByTable };
 }
 
-/** Why something is kept. `content` is the manifest of a tag. */
-export function explanationView(explanation: Explanation) {
+/** Why something is kept. `content` is the manifest of a tag; without `enabled` this config collects nothing that is due. */
+export function explanationView(config: GcConfig, explanation: Explanation) {
   const { content } = explanation;
-  return { ...explanationOf(explanation), content: content ? explanationOf(content) : null };
+  return {
+    ...explanationOf(explanation),
+    enabled: config.FEATURE_GARBAGE_COLLECTION,
+    content: content ? explanationOf(content) : null,
+  };
 }
 
 function explanationOf({ name, kind, state, goesMs, sizeBytes, isCut, reasons }: Explanation) {

@@ -109,11 +109,12 @@ export const superuserGcRoutes: readonly ApiRoute[] = [
       200: () =>
         z.strictObject({
           ...explanationShape(),
+          enabled: z.boolean(),
           content: z.strictObject(explanationShape()).nullable(),
         }),
     },
     async handle({ app, query }) {
-      return json(200, explanationView(await explainKept(app, query.reference)));
+      return json(200, explanationView(app.config, await explainKept(app, query.reference)));
     },
   }),
 ];
