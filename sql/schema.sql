@@ -108,6 +108,8 @@ CREATE TABLE autoprune_policy (
 
 CREATE INDEX autoprune_policy_by_namespace on autoprune_policy (namespace_id, repository_id);
 
+CREATE INDEX autoprune_policy_by_repository on autoprune_policy (repository_id) where repository_id is not null;
+
 CREATE UNIQUE INDEX autoprune_policy_rule on autoprune_policy
   (namespace_id, coalesce(repository_id, 0), method, value, coalesce(tag_pattern, ''), tag_pattern_matches);
 
@@ -235,6 +237,8 @@ CREATE TABLE immutability_policy (
 
 CREATE INDEX immutability_policy_by_namespace on immutability_policy (namespace_id, repository_id);
 
+CREATE INDEX immutability_policy_by_repository on immutability_policy (repository_id) where repository_id is not null;
+
 CREATE UNIQUE INDEX immutability_policy_rule on immutability_policy
   (namespace_id, coalesce(repository_id, 0), tag_pattern);
 
@@ -268,6 +272,8 @@ CREATE TABLE label (
 );
 
 CREATE INDEX label_by_manifest on label (manifest_id, key);
+
+CREATE INDEX label_by_repository on label (repository_id);
 
 CREATE TABLE log_export (
   id text primary key,
@@ -356,6 +362,8 @@ CREATE TABLE manifest_blob (
 );
 
 CREATE INDEX manifest_blob_by_blob on manifest_blob (repository_id, blob_id, manifest_id);
+
+CREATE INDEX manifest_blob_of_blob on manifest_blob (blob_id);
 
 CREATE TABLE manifest_child (
   manifest_id bigint not null references manifest (id),

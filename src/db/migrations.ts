@@ -17,6 +17,7 @@ import undelete from "../../sql/0014_undelete.sql" with { type: "text" };
 import scrub from "../../sql/0015_scrub.sql" with { type: "text" };
 import gcFreed from "../../sql/0016_gc_freed.sql" with { type: "text" };
 import asked from "../../sql/0017_asked.sql" with { type: "text" };
+import referenced from "../../sql/0018_referenced.sql" with { type: "text" };
 import type { Migration } from "./migrate.ts";
 
 /** In order, without gaps. Only ever added to: the text of one that was released never changes. */
@@ -38,4 +39,5 @@ export const migrations: readonly Migration[] = [
   { id: 15, name: "scrub", text: scrub },
   { id: 16, name: "gc_freed", text: gcFreed },
   { id: 17, name: "asked", text: asked },
+  { id: 18, name: "referenced", text: referenced },
 ];
