@@ -103,6 +103,19 @@ export class ModelRepository {
     if (link) Object.assign(link, { isHidden: true, leaseMs: nowMs });
   }
 
+  /** When leases, windows and the ages of policies are over. */
+  *ends(windowMs: number): Generator<number> {
+    for (const { startMs, endMs } of this.lifetimes) {
+      if (endMs !== undefined) yield endMs + windowMs;
+      if (this.policy?.method === "creation_date") yield startMs + this.policy.ageMs;
+    }
+    for (const { leaseMs, deletedMs } of this.manifests.values()) {
+      if (leaseMs !== undefined) yield leaseMs;
+      if (deletedMs !== undefined) yield deletedMs + windowMs;
+    }
+    for (const { leaseMs } of this.links.values()) yield leaseMs;
+  }
+
   /** Ends the tags that the policy has no use for. */
   prune(nowMs: number): void {
     const { policy } = this;
