@@ -16,6 +16,7 @@ import { apiLists } from "./workloads/api-lists.ts";
 import { blobPull } from "./workloads/blob-pull.ts";
 import { blobPush } from "./workloads/blob-push.ts";
 import { coldStart } from "./workloads/cold-start.ts";
+import { gc } from "./workloads/gc.ts";
 import { imagePush } from "./workloads/image-push.ts";
 import { listPages } from "./workloads/lists.ts";
 import { manifestGet } from "./workloads/manifest-get.ts";
@@ -26,7 +27,7 @@ import { s3Memory } from "./workloads/s3-memory.ts";
 
 const workloads: Workload[] = [
   ...[manifestGet, imagePush, blobPush, blobPull, listPages, apiLists, memory, coldStart],
-  ...[processes, s3, s3Memory],
+  ...[processes, s3, s3Memory, gc],
 ];
 
 const mib = 1024 * 1024;

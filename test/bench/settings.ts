@@ -20,6 +20,8 @@ export interface Settings {
   listSmall: number;
   listLarge: number;
   blobRows: number;
+  /** Blobs that are garbage at once. */
+  gcBlobs: number;
 }
 
 const mib = 1024 * 1024;
@@ -39,6 +41,7 @@ export const fullSettings: Settings = {
   listSmall: 1_000,
   listLarge: 100_000,
   blobRows: 1_000_000,
+  gcBlobs: 20_000,
 };
 
 export const quickSettings: Settings = {
@@ -51,4 +54,5 @@ export const quickSettings: Settings = {
   memoryPeerPushBytes: 32 * mib,
   listLarge: 20_000,
   blobRows: 100_000,
+  gcBlobs: 6_000,
 };

@@ -34,18 +34,25 @@ export function authorizePushes(server: BenchServer): Promise<string | undefined
   return server.client.authorize(pushScope(repository));
 }
 
-/** Pushes images for so many seconds; the latencies are of whole pushes. */
+/** A round of pushes, with more of its latencies. */
+export interface PushTimes extends Measured {
+  readonly meanMs: number;
+  readonly p95Ms: number;
+}
+
+/** Pushes images for so many seconds, or until `isOver` is true; the latencies are of whole pushes. */
 export async function pushImages(
   server: BenchServer,
   authorization: string | undefined,
   load: Pick<Settings, "seconds" | "imagePushers" | "imageLayerBytes">,
-): Promise<Measured> {
+  isOver: () => boolean = () => false,
+): Promise<PushTimes> {
   const start = performance.now();
   const end = start + load.seconds * 1000;
   const pushesMs: number[] = [];
   const pusher = async () => {
     const connection = new RawConnection(server.url);
-    while (performance.now() < end) {
+    while (performance.now() < end && !isOver()) {
       const begun = performance.now();
       await pushImage({ connection, repository, authorization }, `t${crypto.randomUUID()}`, load.imageLayerBytes);
       pushesMs.push(performance.now() - begun);
@@ -56,5 +63,6 @@ export async function pushImages(
   const seconds = (performance.now() - start) / 1000;
   pushesMs.sort((a, b) => a - b);
   const at = (share: number) => pushesMs[Math.floor(pushesMs.length * share)] ?? Number.NaN;
-  return { figure: pushesMs.length / seconds, p50Ms: at(0.5), p99Ms: at(0.99) };
+  const meanMs = pushesMs.reduce((sum, each) => sum + each, 0) / pushesMs.length;
+  return { figure: pushesMs.length / seconds, meanMs, p50Ms: at(0.5), p95Ms: at(0.95), p99Ms: at(0.99) };
 }

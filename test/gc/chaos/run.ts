@@ -46,7 +46,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   try {
     const run = new ChaosRun(site, options);
     await run.whole();
-    if (run.wrong.length > 0) console.log(site.logs().slice(-20_000));
+    if (run.wrong.length > 0) console.log(site.complaints().slice(-40).join("\n"));
     return await run.report();
   } finally {
     await site.stop();

@@ -177,9 +177,10 @@ export class ChaosSite {
     this.#workers[index] = await this.#startWorker();
   }
 
-  logs(): string {
-    const workers = this.#workers.map((worker) => worker.stderr());
-    return [...this.#servers.map((server) => server.logs()), ...workers].join("\n");
+  /** What the processes that run now complained about. */
+  complaints(): string[] {
+    const logs = [...this.#servers.map((server) => server.logs()), ...this.#workers.map((worker) => worker.stderr())];
+    return logs.flatMap((log) => log.split("\n")).filter((line) => /"level":"(warn|error)"/.test(line));
   }
 
   async stop(): Promise<void> {
