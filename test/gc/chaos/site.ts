@@ -35,6 +35,8 @@ const CONFIG = {
   FEATURE_GARBAGE_COLLECTION: true,
   FEATURE_REPOSITORY_GARBAGE_COLLECTION: true,
   FEATURE_NAMESPACE_GARBAGE_COLLECTION: true,
+  // An index whose images were collected before it came is refused, as an image is whose layers were.
+  FEATURE_SPARSE_INDEX: false,
   BLOBUPLOAD_DELETION_DATE_THRESHOLD: 1,
   BLOBUPLOAD_CLEANUP_FREQUENCY: 1,
 } as const;
