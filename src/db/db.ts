@@ -110,6 +110,13 @@ export interface Dialect {
   readonly skipLocked: SqlQuery<never>;
   /** " for update" on PostgreSQL, nothing on SQLite. */
   readonly forUpdate: SqlQuery<never>;
+  /**
+   * " for no key update" on PostgreSQL, nothing on SQLite: whoever changes the row or what belongs to it takes turns, and rows
+   * that merely refer to it are inserted meanwhile, which with " for update" they are not.
+   */
+  readonly forChange: SqlQuery<never>;
+  /** The same, and rows that somebody has are left out. */
+  readonly forChangeSkipLocked: SqlQuery<never>;
   /** " for key share" on PostgreSQL, nothing on SQLite: the row stays until our end, and others may say the same. */
   readonly forKeyShare: SqlQuery<never>;
   /**

@@ -447,6 +447,16 @@ class ModelRun {
     await this.#compareTotals();
   }
 
+  /** What both sides know of tags, for whoever looks into a difference. */
+  async #describe(): Promise<string> {
+    const tags = await this.#world.api.app.db.sql`/* test.tags */
+      select r.path, t.name, m.digest, t.start_ms, t.end_ms from tag t join manifest m on m.id = t.manifest_id
+      join repository r on r.id = t.repository_id order by r.path, t.start_ms`;
+    const known = [...this.#model].map(([path, { policy, lifetimes }]) => ({ path, policy, lifetimes }));
+    const pattern = (_: string, value: unknown) => (value instanceof RegExp ? value.source : value);
+    return JSON.stringify({ nowMs: this.#nowMs, passedMs: this.#passedMs, tags, known }, pattern, 1);
+  }
+
   async #compare(): Promise<void> {
     const { db } = this.#world.api.app;
     const manifests = await db.sql<{ path: string; digest: string }>`/* test.manifests */
@@ -460,11 +470,15 @@ class ModelRun {
     const expected = (of: (model: ModelRepository) => Iterable<string>) =>
       all.flatMap(([path, model]) => [...of(model)].map((digest) => `${path} ${digest}`));
     const blobs = [...new Set(all.flatMap(([, { links: own }]) => [...own.keys()]))];
-    compare(
-      "manifests",
-      names(manifests),
-      expected(({ manifests: own }) => own.keys()),
-    );
+    try {
+      compare(
+        "manifests",
+        names(manifests),
+        expected(({ manifests: own }) => own.keys()),
+      );
+    } catch (error) {
+      throw new Error(`${error}\n${await this.#describe()}`);
+    }
     compare(
       "links",
       names(links),

@@ -78,9 +78,10 @@ export async function takeDueRepository(db: Database): Promise<TakenRepository |
   if (due.length === 0) return undefined;
   return db.tx(
     async (tx) => {
+      // "=" and not "in": PostgreSQL may ask the subquery of an "in" once for each row, and then takes them all.
       const [row] = await tx.sql<{ repository_id: number; due_ms: number; pulls_due_ms: number }>`/* prune.take */
         update prune_repository set due_ms = ${nowMs} + ${LOOK_LEASE_MS}
-        where due_ms <= ${nowMs} and repository_id in (
+        where due_ms <= ${nowMs} and repository_id = (
           select repository_id from prune_repository where due_ms <= ${nowMs} order by due_ms limit 1 ${tx.dialect.skipLocked})
         returning repository_id, due_ms, pulls_due_ms`;
       if (!row) return undefined;

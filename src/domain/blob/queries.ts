@@ -123,7 +123,7 @@ async function joinWaiting(
   link: { repositoryId: number; blobId: number; digest: Digest },
 ): Promise<void> {
   const [repository] = await tx.sql<{ namespace_id: number }>`/* blob.lock_waiting */
-    select namespace_id from repository where id = ${link.repositoryId} ${tx.dialect.forUpdate}`;
+    select namespace_id from repository where id = ${link.repositoryId} ${tx.dialect.forChange}`;
   const [blob] = await tx.sql<{ size_bytes: number }>`/* blob.size */
     select size_bytes from blob where id = ${link.blobId}`;
   if (!repository || !blob) return;
