@@ -41,7 +41,7 @@ export const fullSettings: Settings = {
   listSmall: 1_000,
   listLarge: 100_000,
   blobRows: 1_000_000,
-  gcBlobs: 20_000,
+  gcBlobs: 10_000,
 };
 
 export const quickSettings: Settings = {
