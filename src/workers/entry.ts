@@ -11,6 +11,7 @@ import { startGc } from "./gc.ts";
 import type { FromWorker, ToWorker, WorkerConfig, WorkerEvent, WorkerKind } from "./messages.ts";
 import { startQuota } from "./quota.ts";
 import { startReplication } from "./replication.ts";
+import type { Looping } from "./rounds.ts";
 import { startScrubOnce } from "./scrub.ts";
 
 /** What the work and its leases need at once; the main thread has the rest of what the operator allows. */
@@ -20,7 +21,7 @@ const CONNECTIONS_MAX: Record<WorkerKind, number> = { replication: 6, gc: 3, quo
 const TELL_JOBS_MS = 10_000;
 
 type WorkApp = Pick<App, "config" | "db" | "storage" | "clock" | "log">;
-type Work = (app: WorkApp, report: (event: WorkerEvent) => void) => { stop(): Promise<void> };
+type Work = (app: WorkApp, report: (event: WorkerEvent) => void) => Looping;
 
 const WORKS: Record<WorkerKind, Work> = {
   replication: (app, report) => startReplication(app, (event) => report({ of: "replication", event })),

@@ -3,22 +3,18 @@
  * round of collection. It runs in a Bun worker of `berth serve` while there is something to collect, and in `berth worker`.
  */
 
-import { setTimeout as delay } from "node:timers/promises";
 import { noteDefaultPolicy } from "../domain/autoprune/due.ts";
 import { isAnythingDue } from "../domain/gc/round.ts";
 import { type GcApp, runRound } from "./gc-round.ts";
 import type { WorkerEvent } from "./messages.ts";
+import { type Looping, startRounds } from "./rounds.ts";
 import type { SpawnOptions } from "./spawn.ts";
 import { workWhenDue } from "./when-due.ts";
 
 export { collectsAnything } from "./gc-round.ts";
 
-export function startGc(app: GcApp, report: (event: WorkerEvent) => void): { stop(): Promise<void> } {
-  const stopped = new AbortController();
-  const { signal } = stopped;
-  const everyMs = app.config.GARBAGE_COLLECTION_FREQUENCY * 1000;
-
-  async function round(): Promise<void> {
+export function startGc(app: GcApp, report: (event: WorkerEvent) => void): Looping {
+  return startRounds(app.config.GARBAGE_COLLECTION_FREQUENCY * 1000, async (signal) => {
     const tally = await runRound(app, signal);
     const { rowsByTable, blobs, bytes, repositories, namespaces } = tally;
     report({ of: "gc", tally: { rowsByTable, blobs, bytes, repositories, namespaces }, isIdle: tally.isEmpty });
@@ -30,23 +26,7 @@ export function startGc(app: GcApp, report: (event: WorkerEvent) => void): { sto
       namespaces,
       rows: Object.fromEntries(rowsByTable),
     });
-  }
-
-  async function loop(): Promise<void> {
-    while (!signal.aborted) {
-      await round();
-      // Never exactly the same, so that instances do not look in step.
-      await delay(everyMs * (0.75 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
-    }
-  }
-
-  const looping = loop();
-  return {
-    async stop() {
-      stopped.abort(new Error("the worker stops"));
-      await looping;
-    },
-  };
+  });
 }
 
 /** Has a worker of `berth serve` as long as there is something to collect. */

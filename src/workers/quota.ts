@@ -3,7 +3,6 @@
  * Bun worker of `berth serve` while there is something to count, and in `berth worker`.
  */
 
-import { setTimeout as delay } from "node:timers/promises";
 import type { App } from "../app.ts";
 import { backfill } from "../domain/quota/backfill.ts";
 import { countsTotals, isCountingDue, noteNamespaces, takeReconcile } from "../domain/quota/due.ts";
@@ -11,17 +10,14 @@ import { reconcile } from "../domain/quota/reconcile.ts";
 import { QuotaTally } from "../domain/quota/tally.ts";
 import { errorFields } from "../observe/logger.ts";
 import type { WorkerEvent } from "./messages.ts";
+import { type Looping, startRounds } from "./rounds.ts";
 import type { SpawnOptions } from "./spawn.ts";
 import { workWhenDue } from "./when-due.ts";
 
 type QuotaApp = Pick<App, "config" | "db" | "log">;
 
-export function startQuota(app: QuotaApp, report: (event: WorkerEvent) => void): { stop(): Promise<void> } {
-  const stopped = new AbortController();
-  const { signal } = stopped;
-  const everyMs = app.config.QUOTA_BACKFILL_POLL_PERIOD * 1000;
-
-  async function round(): Promise<void> {
+export function startQuota(app: QuotaApp, report: (event: WorkerEvent) => void): Looping {
+  return startRounds(app.config.QUOTA_BACKFILL_POLL_PERIOD * 1000, async (signal) => {
     const tally = new QuotaTally();
     try {
       if (await takeReconcile(app)) await reconcile(app, tally, signal);
@@ -33,27 +29,12 @@ export function startQuota(app: QuotaApp, report: (event: WorkerEvent) => void):
     const { counted, compared, drifted } = tally;
     report({ of: "quota", counted, compared, drifted, isIdle: tally.isEmpty });
     if (!tally.isEmpty) app.log.info("counted what namespaces use", { counted, compared, drifted });
-  }
-
-  async function loop(): Promise<void> {
-    while (!signal.aborted) {
-      await round();
-      await delay(everyMs * (0.75 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
-    }
-  }
-
-  const looping = loop();
-  return {
-    async stop() {
-      stopped.abort(new Error("the worker stops"));
-      await looping;
-    },
-  };
+  });
 }
 
 /** The same after QUOTA_TOTAL_DELAY_SECONDS, so that a start is over before anybody counts. */
-export function startQuotaLater(app: QuotaApp, report: (event: WorkerEvent) => void): { stop(): Promise<void> } {
-  let running: { stop(): Promise<void> } | undefined;
+export function startQuotaLater(app: QuotaApp, report: (event: WorkerEvent) => void): Looping {
+  let running: Looping | undefined;
   const timer = setTimeout(() => {
     running = startQuota(app, report);
   }, app.config.QUOTA_TOTAL_DELAY_SECONDS * 1000);

@@ -3,11 +3,11 @@
  * stopped. It runs in a Bun worker of `berth serve`, in `berth worker` and in `berth storage copy`.
  */
 
-import { setTimeout as delay } from "node:timers/promises";
 import type { TakenJob } from "../db/queue.ts";
 import type { CopyEvent } from "../domain/replication/copy.ts";
 import { type ReplicationApp, runCopy, takeCopy } from "../domain/replication/run.ts";
 import { errorFields } from "../observe/logger.ts";
+import { pause } from "./rounds.ts";
 
 /** Copies at once: what the network between two sites takes without leaving nothing for pulls. */
 const COPIES_MAX = 4;
@@ -70,9 +70,4 @@ export function startReplication(app: ReplicationApp, report: (event: CopyEvent)
       await Promise.all(running);
     },
   };
-}
-
-/** Up to `ms`, less when it is to stop; never exactly the same, so that instances do not look in step. */
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await delay(ms * (0.75 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
 }

@@ -3,13 +3,13 @@
  * while there is something to read (`scrub-due.ts`), and in `berth worker`.
  */
 
-import { setTimeout as delay } from "node:timers/promises";
 import type { ScrubApp, ScrubEvent } from "../domain/scrub/examine.ts";
 import { noteLocations, takePass } from "../domain/scrub/lease.ts";
 import { type PassOptions, runPass, runRepairs } from "../domain/scrub/pass.ts";
 import { TokenBucket } from "../lib/token-bucket.ts";
 import { errorFields } from "../observe/logger.ts";
 import type { WorkerEvent } from "./messages.ts";
+import { type Looping, startRounds } from "./rounds.ts";
 import { dueOf, pollMs } from "./scrub-due.ts";
 
 /** A worker of `berth serve` that finds nothing more ends after ten such looks. */
@@ -27,40 +27,19 @@ export function scrubBudget(bytesPerSecond: number): TokenBucket | undefined {
 type Report = (event: WorkerEvent) => void;
 
 /** Looks every `idleMs` while it finds nothing. */
-export function startScrub(app: ScrubApp, report: Report, idleMs = pollMs(app)): { stop(): Promise<void> } {
-  const stopped = new AbortController();
-  const { signal } = stopped;
+export function startScrub(app: ScrubApp, report: Report, idleMs = pollMs(app)): Looping {
   const told = new Telling(report);
-  const options: PassOptions = {
-    signal,
-    budget: scrubBudget(app.config.SCRUB_BYTES_PER_SECOND),
-    report: (event) => told.tell(event),
-  };
-
-  async function round(): Promise<void> {
+  const budget = scrubBudget(app.config.SCRUB_BYTES_PER_SECOND);
+  return startRounds(idleMs, async (signal) => {
+    const options: PassOptions = { signal, budget, report: (event) => told.tell(event) };
     const found = await Promise.all(app.storage.locations.map((location) => scrub(app, location, options)));
     told.flush();
     report({ of: "scrub", isIdle: !found.includes(true) });
-  }
-
-  async function loop(): Promise<void> {
-    while (!signal.aborted) {
-      await round();
-      await delay(idleMs * (0.75 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
-    }
-  }
-
-  const looping = loop();
-  return {
-    async stop() {
-      stopped.abort(new Error("the worker stops"));
-      await looping;
-    },
-  };
+  });
 }
 
 /** In the worker of `berth serve`: it ends soon after its work does. */
-export function startScrubOnce(app: ScrubApp, report: Report): { stop(): Promise<void> } {
+export function startScrubOnce(app: ScrubApp, report: Report): Looping {
   return startScrub(app, report, IDLE_MS);
 }
 
