@@ -111,12 +111,10 @@ export interface Dialect {
   /** " for update" on PostgreSQL, nothing on SQLite. */
   readonly forUpdate: SqlQuery<never>;
   /**
-   * " for no key update" on PostgreSQL, nothing on SQLite: whoever changes the row or what belongs to it takes turns, and rows
-   * that merely refer to it are inserted meanwhile, which with " for update" they are not.
+   * " for no key update" on PostgreSQL, nothing on SQLite: the lock for whoever has inserted rows that refer to this one, as
+   * others may have too. With " for update" two of them would wait for each other.
    */
-  readonly forChange: SqlQuery<never>;
-  /** The same, and rows that somebody has are left out. */
-  readonly forChangeSkipLocked: SqlQuery<never>;
+  readonly forNoKeyUpdate: SqlQuery<never>;
   /** " for key share" on PostgreSQL, nothing on SQLite: the row stays until our end, and others may say the same. */
   readonly forKeyShare: SqlQuery<never>;
   /**

@@ -43,8 +43,7 @@ const nothing: SqlQuery<never> = fragment([""]);
 export const sqliteDialect: Dialect = {
   skipLocked: nothing,
   forUpdate: nothing,
-  forChange: nothing,
-  forChangeSkipLocked: nothing,
+  forNoKeyUpdate: nothing,
   forKeyShare: nothing,
   nowMs: fragment(["cast(unixepoch('subsec') * 1000 as integer)"]),
   inList,
@@ -54,8 +53,7 @@ export const sqliteDialect: Dialect = {
 export const postgresDialect: Dialect = {
   skipLocked: fragment([" for update skip locked"]),
   forUpdate: fragment([" for update"]),
-  forChange: fragment([" for no key update"]),
-  forChangeSkipLocked: fragment([" for no key update skip locked"]),
+  forNoKeyUpdate: fragment([" for no key update"]),
   forKeyShare: fragment([" for key share"]),
   // Not clock_timestamp(): that one may change from row to row, and no index would serve a comparison with it.
   nowMs: fragment(["cast(extract(epoch from statement_timestamp()) * 1000 as bigint)"]),

@@ -73,6 +73,11 @@ test("a blob that a sparse image was waiting for counts when it comes", async ()
   const before = await usage("sparse");
   expect((await world.api.admin.pushBlob("sparse/a", late)).status).toBe(201);
   expect((await usage("sparse")).namespace).toBe(before.namespace + 900);
+  // Many at once wait for each other, and none for ever.
+  const layers = Array.from({ length: 12 }, (_, n) => bytes(`late ${n}`, 100 + n));
+  await put("sparse/a", "many", imageOf(config, layers));
+  const pushed = await Promise.all(layers.map((layer) => world.api.admin.pushBlob("sparse/a", layer)));
+  expect(pushed.map(({ status }) => status)).toEqual(layers.map(() => 201));
   await checkTotals("sparse");
 });
 

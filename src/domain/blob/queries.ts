@@ -110,7 +110,7 @@ export async function linkBlob(
     values (${link.repositoryId}, ${link.blobId}, ${link.leaseUntilMs}, ${link.nowMs})
     on conflict (repository_id, blob_id) do update
       set lease_until_ms = excluded.lease_until_ms, deleted_ms = null`;
-  // Most repositories never wait for a blob.
+  // After the insert, which waits for a manifest that is just being put there. Most repositories never wait for a blob.
   const waiting = await tx.sql<{ manifest_id: number }>`/* blob.waiting */
     select manifest_id from manifest_missing_blob
     where repository_id = ${link.repositoryId} and digest = ${link.digest} limit 1`;
@@ -123,7 +123,7 @@ async function joinWaiting(
   link: { repositoryId: number; blobId: number; digest: Digest },
 ): Promise<void> {
   const [repository] = await tx.sql<{ namespace_id: number }>`/* blob.lock_waiting */
-    select namespace_id from repository where id = ${link.repositoryId} ${tx.dialect.forChange}`;
+    select namespace_id from repository where id = ${link.repositoryId} ${tx.dialect.forNoKeyUpdate}`;
   const [blob] = await tx.sql<{ size_bytes: number }>`/* blob.size */
     select size_bytes from blob where id = ${link.blobId}`;
   if (!repository || !blob) return;

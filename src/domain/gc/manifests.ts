@@ -158,6 +158,6 @@ export async function deleteManifestRows(
 export async function lockForGc(tx: Tx, repositoryId: number): Promise<boolean> {
   const rows = await tx.sql`/* gc.lock_repository */
     select id from repository
-    where id = ${repositoryId} and (deleted_ms is null or restore_state is not null) ${tx.dialect.forChangeSkipLocked}`;
+    where id = ${repositoryId} and (deleted_ms is null or restore_state is not null) ${tx.dialect.skipLocked}`;
   return rows.length > 0;
 }

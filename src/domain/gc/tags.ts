@@ -55,11 +55,11 @@ export async function removeEndedTags(db: Database, tally: Tally): Promise<boole
     select repository_id from gc_repository where due_ms <= ${db.dialect.nowMs} order by due_ms limit 1`;
   if (!due) return false;
   return db.tx(async (tx) => {
-    const { nowMs, forChangeSkipLocked } = tx.dialect;
+    const { nowMs, skipLocked } = tx.dialect;
     const [repository] = await tx.sql<{ id: number; namespace_id: number; purged: unknown }>`/* gc.lock */
       select id, namespace_id, deleted_ms is not null and restore_state is null as purged from repository where id in (
         select repository_id from gc_repository where due_ms <= ${nowMs} order by due_ms limit 20)
-      order by id limit 1 ${forChangeSkipLocked}`;
+      order by id limit 1 ${skipLocked}`;
     if (!repository) return false;
     const id = toNumber(repository.id);
     // What a repository held that nobody can restore any more goes with it.

@@ -57,7 +57,7 @@ export async function findManifestByReference(
 /** Changes of tags and manifests in one repository take turns, and none goes on in one that is being deleted. */
 export async function lockRepository(tx: Tx, repository: Pick<RepositoryFacts, "id" | "path">): Promise<void> {
   const rows = await tx.sql`/* manifest.lock_repository */
-    select id from repository where id = ${repository.id} and deleted_ms is null ${tx.dialect.forChange}`;
+    select id from repository where id = ${repository.id} and deleted_ms is null ${tx.dialect.forUpdate}`;
   if (rows.length > 0) return;
   throw new RegistryError("name_unknown", { message: "repository not found", detail: { name: repository.path } });
 }

@@ -80,7 +80,7 @@ async function begin(db: Database, namespaceId: number): Promise<number | undefi
 /** The next blobs of a repository. False when all are counted. */
 async function countMore(tx: Tx, repositoryId: number, generation: number): Promise<boolean> {
   const [repository] = await tx.sql<{ namespace_id: number }>`/* quota.lock_repository */
-    select namespace_id from repository where id = ${repositoryId} ${tx.dialect.forChange}`;
+    select namespace_id from repository where id = ${repositoryId} ${tx.dialect.forUpdate}`;
   if (!repository) return false;
   const namespaceId = toNumber(repository.namespace_id);
   const throughId = await countedThrough(tx, repositoryId, namespaceId, generation);
