@@ -14,6 +14,7 @@ import type { ApiClient } from "../api/harness.ts";
 import { makeRandom, type Random } from "../storage/random.ts";
 import { mediaTypes } from "../support/registry-client.ts";
 import { type ModelManifest, type ModelPolicy, ModelRepository } from "./model.ts";
+import { bytesOf, compare, digestOf, expectStatus, imageOf, type Manifest } from "./model-parts.ts";
 import { dayMs, type GcWorld, startGcWorld } from "./world.ts";
 
 const HOUR_MS = 3600 * 1000;
@@ -492,54 +493,4 @@ class ModelRun {
       }
     }
   }
-}
-
-interface Manifest {
-  readonly mediaType: string;
-  readonly body: Record<string, unknown>;
-  readonly blobs: readonly string[];
-  readonly children: readonly string[];
-  readonly subject: string | undefined;
-}
-
-function imageOf(config: Uint8Array, layers: readonly Uint8Array[]): Manifest {
-  const describe = (mediaType: string, content: Uint8Array) => ({
-    mediaType,
-    size: content.length,
-    digest: digestOf(content),
-  });
-  return {
-    mediaType: mediaTypes.manifest,
-    body: {
-      schemaVersion: 2,
-      mediaType: mediaTypes.manifest,
-      config: describe(mediaTypes.config, config),
-      layers: layers.map((layer) => describe(mediaTypes.layer, layer)),
-    },
-    blobs: [...new Set([config, ...layers].map(digestOf))],
-    children: [],
-    subject: undefined,
-  };
-}
-
-function compare(what: string, found: readonly string[], expected: readonly string[]): void {
-  const [lost, left] = [
-    expected.filter((one) => !found.includes(one)).sort(),
-    found.filter((one) => !expected.includes(one)).sort(),
-  ];
-  if (lost.length === 0 && left.length === 0) return;
-  throw new Error(`${what}: lost ${JSON.stringify(lost)}, left over ${JSON.stringify(left)}`);
-}
-
-async function expectStatus(response: Response, status: number, what: string): Promise<void> {
-  if (response.status === status) return;
-  throw new Error(`${what}: ${response.status} instead of ${status}: ${await response.text()}`);
-}
-
-function bytesOf(value: unknown): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify(value));
-}
-
-function digestOf(bytes: Uint8Array): string {
-  return `sha256:${new Bun.CryptoHasher("sha256").update(bytes).digest("hex")}`;
 }

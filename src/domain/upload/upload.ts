@@ -8,7 +8,6 @@ import { sizeBytes } from "../../config/units.ts";
 import { RegistryError } from "../../errors.ts";
 import { errorFields } from "../../observe/logger.ts";
 import { createHasher, type Digest, type DigestAlgorithm, digestAlgorithm, type Hasher } from "../../oci/digest.ts";
-import type { ByteRange } from "../../oci/range.ts";
 import { formatUploadRange } from "../../oci/range.ts";
 import { blobKey } from "../../storage/paths.ts";
 import { type Caller, principalName } from "../access/actor.ts";
@@ -17,27 +16,18 @@ import { findBlobAnywhere, linkBlob, putBlob } from "../blob/queries.ts";
 import { beingDeleted, RELIABLE_MS, reserveBlob } from "../blob/reserve.ts";
 import { findQuotaState, requireRoom, tellingOfQuota } from "../quota/check.ts";
 import { queueReplication } from "../replication/targets.ts";
+import { cutOff, isHangUp, NO_BYTES, release, requireLength, requireRange, tooLarge, type UploadBody } from "./body.ts";
 import { busy, type Claim, keepingClaim, withClaim } from "./claim.ts";
 import { endUpload, noteBlob } from "./end.ts";
 import { advanceUpload, deleteUploadRow, findUpload, insertUpload, type UploadSession } from "./queries.ts";
 
+export type { UploadBody } from "./body.ts";
 export type { UploadSession } from "./queries.ts";
 
 type UploadApp = Pick<
   App,
   "config" | "db" | "clock" | "storage" | "uploadHashes" | "lookup" | "metrics" | "log" | "state"
 >;
-
-/** What a request brings: its bytes, and what it says of them. */
-export interface UploadBody {
-  readonly stream: AsyncIterable<Uint8Array> | null;
-  /** Content-Length, when the client sent one: fewer bytes than this mean that the connection broke. */
-  readonly lengthBytes: number | undefined;
-  /** Content-Range, when the client sent one. */
-  readonly range: ByteRange | undefined;
-  /** Aborted when the connection is gone: a body without a length ends the same way whole or cut. */
-  readonly signal: AbortSignal | undefined;
-}
 
 /**
  * A 202 is no 201: how far an upload got must survive a crash of ours, and power loss may take its last moments back, after
@@ -50,8 +40,6 @@ const PROGRESS = { durable: false } as const;
  * a crash leaves in the store has a row by which it is found and swept.
  */
 const NOT_STORED = "";
-
-const NO_BYTES: UploadBody = { stream: null, lengthBytes: 0, range: undefined, signal: undefined };
 
 /**
  * Starts a session. `algorithm` is what the client says it will name the blob by; a PUT may still name another. `digest` is
@@ -259,51 +247,6 @@ async function storedState(app: UploadApp, session: UploadSession): Promise<stri
   return driver.createUpload(session.id);
 }
 
-/**
- * Gives a chunk's memory back now instead of at the next garbage collection, which with many uploads at once comes late:
- * 32 of them held 260 MB without this and 150 MB with it. Bun gives each chunk of a request body a buffer of its own.
- */
-function release(chunk: Uint8Array): void {
-  const { buffer } = chunk;
-  if (buffer instanceof ArrayBuffer && chunk.byteLength === buffer.byteLength) buffer.transfer(0);
-}
-
-function requireRange(session: UploadSession, body: UploadBody): void {
-  const { range, lengthBytes } = body;
-  if (!range) return;
-  const lengthFits = lengthBytes === undefined || lengthBytes === range.end - range.start + 1;
-  if (range.start === session.offsetBytes && lengthFits) return;
-  throw new RegistryError("range_invalid", {
-    message:
-      range.start === session.offsetBytes
-        ? `Content-Range ${range.start}-${range.end} and Content-Length ${lengthBytes} do not agree`
-        : `the next chunk must begin at ${session.offsetBytes}, not ${range.start}`,
-    detail: { offset: session.offsetBytes },
-    headers: { Range: formatUploadRange(session.offsetBytes) },
-  });
-}
-
-/** A connection that broke leaves fewer bytes than were announced: they are dropped, the session stays where it was. */
-function requireLength(session: UploadSession, body: UploadBody, received: number): void {
-  if (body.signal?.aborted) throw cutOff(received);
-  const announced = body.range ? body.range.end - body.range.start + 1 : body.lengthBytes;
-  if (announced === undefined || announced === received) return;
-  throw new RegistryError("size_invalid", {
-    message: `received ${received} bytes of ${announced}; the upload stays at ${session.offsetBytes}`,
-    detail: { received, announced },
-    headers: { Range: formatUploadRange(session.offsetBytes) },
-  });
-}
-
-/** How a request body says that its connection is gone: no fault of ours, and the session is as it was. */
-function isHangUp(error: unknown): boolean {
-  return error instanceof DOMException && error.name === "AbortError";
-}
-
-function cutOff(received: number, cause?: unknown): RegistryError {
-  return new RegistryError("size_invalid", { message: `the connection was cut after ${received} bytes`, cause });
-}
-
 async function rehash(app: UploadApp, session: UploadSession, algorithm: DigestAlgorithm): Promise<Hasher> {
   const hasher = createHasher(algorithm);
   if (session.offsetBytes === 0) return hasher;
@@ -388,13 +331,6 @@ function withUpload<T>(
       },
     ),
   );
-}
-
-function tooLarge(size: number, limitBytes: number): RegistryError {
-  return new RegistryError("blob_too_large", {
-    message: `Uploaded blob of ${size} is larger than ${limitBytes} allowed by this registry`,
-    detail: { reason: "blob too large", max_allowed: limitBytes, uploaded: size },
-  });
 }
 
 function isUuid(text: string): boolean {
