@@ -111,8 +111,8 @@ export interface Dialect {
   /** " for update" on PostgreSQL, nothing on SQLite. */
   readonly forUpdate: SqlQuery<never>;
   /**
-   * " for no key update" on PostgreSQL, nothing on SQLite: the lock for whoever has inserted rows that refer to this one, as
-   * others may have too. With " for update" two of them would wait for each other.
+   * " for no key update" on PostgreSQL, nothing on SQLite: a lock that rows which merely refer to this one do not wait for,
+   * nor who has inserted such rows and locks it then. With " for update" two of those would wait for each other.
    */
   readonly forNoKeyUpdate: SqlQuery<never>;
   /** " for key share" on PostgreSQL, nothing on SQLite: the row stays until our end, and others may say the same. */

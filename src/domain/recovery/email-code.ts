@@ -74,9 +74,13 @@ export async function endCodes(tx: Tx, accountId: number, kind: EmailCodeKind): 
   await tx.sql`/* email_code.end */ delete from email_code where account_id = ${accountId} and kind = ${kind}`;
 }
 
-/** Whether a code of this kind was made since `sinceMs`: nobody needs a second mail within a minute. */
-export async function hasRecentCode(db: Db, accountId: number, kind: EmailCodeKind, sinceMs: number): Promise<boolean> {
-  const rows = await db.sql`/* email_code.recent */
+/**
+ * Whether a code of this kind was made since `sinceMs`: nobody needs a second mail within a minute. Of two who ask at once,
+ * on whichever instance, the second sees what the first made of the answer.
+ */
+export async function hasRecentCode(tx: Tx, accountId: number, kind: EmailCodeKind, sinceMs: number): Promise<boolean> {
+  await tx.sql`/* email_code.lock */ select id from account where id = ${accountId} ${tx.dialect.forNoKeyUpdate}`;
+  const rows = await tx.sql`/* email_code.recent */
     select 1 as one from email_code
     where account_id = ${accountId} and kind = ${kind} and created_ms > ${sinceMs} limit 1`;
   return rows.length > 0;
