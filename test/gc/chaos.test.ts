@@ -6,7 +6,7 @@ import { expect, test } from "bun:test";
 import { chosenEngines } from "../support/database.ts";
 import { runChaos } from "./chaos/run.ts";
 
-const SECONDS = Number(process.env.TEST_GC_CHAOS_SECONDS ?? 40);
+const SECONDS = Number(process.env.TEST_GC_CHAOS_SECONDS ?? 25);
 
 test(`after ${SECONDS} s of pushes, collection and kills the store holds exactly what was acknowledged`, async () => {
   const seed = Number(process.env.TEST_SEED ?? Date.now() % 1_000_000);
