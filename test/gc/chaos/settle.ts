@@ -5,6 +5,7 @@
 import type { Database } from "../../../src/db/db.ts";
 import { toNumber } from "../../../src/db/decode.ts";
 import { fragment } from "../../../src/db/sql.ts";
+import { findDrift } from "../../../src/domain/quota/reconcile.ts";
 import { sweepUploads } from "../../../src/domain/upload/sweep.ts";
 import { StoreCheck } from "../../crash/store-check.ts";
 import type { RepositoryModel } from "./model.ts";
@@ -26,6 +27,7 @@ const WAITING: Readonly<Record<string, string>> = {
   "deleted repositories": "repository where deleted_ms is not null",
   "jobs of the collection": "job where queue in ('repositorygc', 'namespacegc')",
   "ended tags": "tag where end_ms is not null",
+  "namespaces to be counted": "namespace_usage where backfill_state <> 'complete'",
 };
 
 /** Rows that tell of something that is gone. */
@@ -66,10 +68,10 @@ export async function settle(site: ChaosSite, models: readonly RepositoryModel[]
   }
   const uploads = [...(await site.store.uploads()), ...(await site.store.list("uploads/")).map(({ key }) => key)];
   if (uploads.length > 0) note(`uploads were left in the store: ${uploads.slice(0, 5)}`);
+  for (const sentence of await driftOf(db, expected)) note(sentence);
   const { wrong: unsound } = await new StoreCheck(site).run({ hashAll: true });
   wrong.push(...unsound);
-  const bytes = [...stored.values()].reduce((sum, size) => sum + size, 0);
-  return { blobs: stored.size, bytes, tookMs, wrong };
+  return { blobs: stored.size, bytes: sumOf(stored.values()), tookMs, wrong };
 }
 
 async function settled(site: ChaosSite, ageing: boolean): Promise<void> {
@@ -131,8 +133,7 @@ function compare(
   if (extra.length > 0) note(`${where} holds ${extra.length} blobs that nobody needs: ${some(extra)}`);
   if (missing.length > 0) note(`${where} lacks ${missing.length} blobs: ${some(missing)}`);
   if (other.length > 0) note(`${where} has other sizes of ${some(other.map(([digest]) => digest))}`);
-  const sum = (sizes: Iterable<number>) => [...sizes].reduce((total, size) => total + size, 0);
-  const [have, need] = [sum(actual.values()), sum(expected.values())];
+  const [have, need] = [sumOf(actual.values()), sumOf(expected.values())];
   if (have !== need) note(`${where} holds ${have} bytes, ${need} are needed`);
 }
 
@@ -159,6 +160,25 @@ async function compareRepository(
     const missing = expected.filter((each) => !actual.includes(each));
     note(`${what} of ${model.path}: ${extra.length} too many (${extra[0]}), ${missing.length} missing (${missing[0]})`);
   }
+}
+
+/** What was counted for quotas beside all this, held against a full recount and against what clients were promised. */
+async function driftOf(db: Database, expected: ReadonlyMap<string, number>): Promise<string[]> {
+  const rows = await db.sql<{ namespace_id: number; size_bytes: number }>`/* chaos.usage */
+    select namespace_id, size_bytes from namespace_usage`;
+  const wrong: string[] = [];
+  for (const row of rows) {
+    const drift = await findDrift(db, toNumber(row.namespace_id), new AbortController().signal);
+    if (drift) wrong.push(`the kept totals drifted: ${JSON.stringify(drift)}`);
+  }
+  // All repositories are in one namespace, and all that is left is named by manifests.
+  const [kept, needed] = [Math.max(0, ...rows.map((row) => toNumber(row.size_bytes))), sumOf(expected.values())];
+  if (kept !== needed) wrong.push(`${kept} bytes were counted, ${needed} are needed`);
+  return wrong;
+}
+
+function sumOf(sizes: Iterable<number>): number {
+  return [...sizes].reduce((total, size) => total + size, 0);
 }
 
 async function countOf(db: Database, rows: string): Promise<number> {

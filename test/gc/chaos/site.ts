@@ -39,6 +39,10 @@ const CONFIG = {
   FEATURE_SPARSE_INDEX: false,
   BLOBUPLOAD_DELETION_DATE_THRESHOLD: 1,
   BLOBUPLOAD_CLEANUP_FREQUENCY: 1,
+  // What is counted is changed by everything that happens here, and counted from nothing by whoever comes first.
+  FEATURE_QUOTA_MANAGEMENT: true,
+  QUOTA_TOTAL_DELAY_SECONDS: 0,
+  QUOTA_BACKFILL_POLL_PERIOD: 1,
 } as const;
 
 const START_MS = 60_000;
