@@ -62,6 +62,10 @@ export async function removeEndedTags(db: Database, tally: Tally): Promise<boole
       order by id limit 1 ${skipLocked}`;
     if (!repository) return false;
     const id = toNumber(repository.id);
+    // Whoever ends a tag meanwhile notes it here: after us, or else we leave it for later and see what was noted.
+    const held = await tx.sql`/* gc.hold_due */
+      select repository_id from gc_repository where repository_id = ${id} ${skipLocked}`;
+    if (held.length === 0) return false;
     // What a repository held that nobody can restore any more goes with it.
     if (toBoolean(repository.purged)) {
       await forget(tx, id);

@@ -10,7 +10,7 @@ import { loadImmutabilityRules, tagImmutable } from "../immutability/rules.ts";
 import { repositoryKey } from "../lookup/lookup.ts";
 import { endTag, listTagsOfManifest, listTagsOfParents } from "../tag/queries.ts";
 import { isAlive } from "../tag/tag.ts";
-import { findManifestByReference, markManifestDeleted } from "./queries.ts";
+import { findManifestByReference, lockRepository, markManifestDeleted } from "./queries.ts";
 
 /**
  * Throws `manifest_unknown`, or `tag_immutable` when an immutable tag is on it or on an index that holds it. One delete_tag
@@ -25,6 +25,7 @@ export async function deleteManifest(
 ): Promise<void> {
   const nowMs = app.clock.nowMs();
   await app.db.tx(async (tx) => {
+    await lockRepository(tx, repository);
     const manifest = await findManifestByReference(tx, repository.id, { kind: "digest", digest }, nowMs);
     const isDeleted = manifest && (await markManifestDeleted(tx, manifest.id, nowMs));
     if (!isDeleted) throw new RegistryError("manifest_unknown", { detail: { digest } });

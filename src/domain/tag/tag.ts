@@ -9,6 +9,7 @@ import type { RepositoryFacts } from "../access/facts.ts";
 import { logAction, logRepositoryAction, type RequestOrigin } from "../audit/audit.ts";
 import { type ImmutabilityRules, loadImmutabilityRules, tagImmutable, UNPROTECTED } from "../immutability/rules.ts";
 import { referenceKey } from "../lookup/lookup.ts";
+import { lockRepository } from "../manifest/queries.ts";
 import { type CurrentTag, endTag, findCurrentTag, insertTag, listTagNames } from "./queries.ts";
 
 export interface SetTag {
@@ -69,6 +70,7 @@ export async function deleteTag(
 ): Promise<void> {
   const nowMs = app.clock.nowMs();
   await app.db.tx(async (tx) => {
+    await lockRepository(tx, repository);
     const current = await findCurrentTag(tx, repository.id, name);
     if (!current || !isAlive(current, nowMs)) throw new RegistryError("manifest_unknown", { detail: { tag: name } });
     const rules = await loadImmutabilityRules(app.config, tx, repository);
