@@ -3,7 +3,8 @@
  * what it still lacks and whether it works. Where the figures come from is handed in.
  */
 
-import { Gauge, type Registry } from "prom-client";
+import type { Registry } from "prom-client";
+import { registerScrapedGauge } from "./scraped-gauge.ts";
 
 export interface QueueFigures {
   readonly queue: string;
@@ -26,23 +27,14 @@ export interface ReplicationSource {
 }
 
 export function registerReplicationFigures(registry: Registry, source: ReplicationSource): void {
-  // What every process that shares the port sees alike is not summed.
-  const gauge = <L extends string>(name: string, help: string, label: L, read: () => Promise<[string, number][]>) =>
-    new Gauge({
-      name,
-      help,
-      labelNames: [label],
-      registers: [registry],
-      aggregator: "max",
-      async collect() {
-        this.reset();
-        for (const [value, amount] of await read()) this.set({ [label]: value } as Record<L, string>, amount);
-      },
-    });
   const queue = (name: string, help: string, amount: (figures: QueueFigures) => number) =>
-    gauge(name, help, "queue_name", async () => (await source.queues()).map((each) => [each.queue, amount(each)]));
+    registerScrapedGauge(registry, { name, help, labelNames: ["queue_name"] }, async () =>
+      (await source.queues()).map((each) => [{ queue_name: each.queue }, amount(each)]),
+    );
   const store = (name: string, help: string, amount: (figures: StoreFigures) => number) =>
-    gauge(name, help, "location", async () => (await source.stores()).map((each) => [each.location, amount(each)]));
+    registerScrapedGauge(registry, { name, help, labelNames: ["location"] }, async () =>
+      (await source.stores()).map((each) => [{ location: each.location }, amount(each)]),
+    );
   queue("quay_queue_items_available", "jobs in a queue, counted up to 100000", ({ total }) => total);
   queue(
     "quay_queue_items_available_unlocked",

@@ -4,7 +4,8 @@
  * from is handed in.
  */
 
-import { Gauge, type Registry } from "prom-client";
+import type { Registry } from "prom-client";
+import { registerScrapedGauge } from "./scraped-gauge.ts";
 
 export interface ScrubFigures {
   readonly location: string;
@@ -26,19 +27,10 @@ export interface ScrubSource {
 }
 
 export function registerScrubFigures(registry: Registry, source: ScrubSource): void {
-  // What every process that shares the port sees alike is not summed.
-  const common = { registers: [registry], aggregator: "max" as const };
   const ofLocation = (name: string, help: string, amount: (figures: ScrubFigures) => number) =>
-    new Gauge({
-      ...common,
-      name,
-      help,
-      labelNames: ["location"],
-      async collect() {
-        this.reset();
-        for (const each of await source.locations()) this.set({ location: each.location }, amount(each));
-      },
-    });
+    registerScrapedGauge(registry, { name, help, labelNames: ["location"] }, async () =>
+      (await source.locations()).map((each) => [{ location: each.location }, amount(each)]),
+    );
   ofLocation(
     "berth_scrub_age_seconds",
     "seconds since the last pass that could compare every blob of a store with its digest, or since the store was added",
@@ -50,14 +42,13 @@ export function registerScrubFigures(registry: Registry, source: ScrubSource): v
     "blobs that the pass under way, or the last one, could not read",
     ({ unreadable }) => unreadable,
   );
-  new Gauge({
-    ...common,
-    name: "berth_scrub_bad_copies",
-    help: "blobs that are out of service in a store, by what is wrong with them",
-    labelNames: ["location", "kind"],
-    async collect() {
-      this.reset();
-      for (const { location, kind, count } of await source.badCopies()) this.set({ location, kind }, count);
+  registerScrapedGauge(
+    registry,
+    {
+      name: "berth_scrub_bad_copies",
+      help: "blobs that are out of service in a store, by what is wrong with them",
+      labelNames: ["location", "kind"],
     },
-  });
+    async () => (await source.badCopies()).map(({ location, kind, count }) => [{ location, kind }, count]),
+  );
 }
