@@ -38,9 +38,9 @@ export function statusText(status: StatusView): string {
     "waits                                    all      due  first due",
     ...status.waiting.map((each) => {
       const first = each.first_due_ms === null ? "" : showTime(each.first_due_ms);
-      const givenUp = each.given_up > 0 ? `  ${each.given_up} given up` : "";
+      const failing = each.failing > 0 ? `  ${each.failing} failed so far` : "";
       const [all, due] = [bounded(each.waiting, each.waiting_more), bounded(each.due, each.due_more)];
-      return `  ${(KINDS[each.kind] ?? each.kind).padEnd(34)}${all.padStart(8)} ${due.padStart(8)}  ${first}${givenUp}`.trimEnd();
+      return `  ${(KINDS[each.kind] ?? each.kind).padEnd(34)}${all.padStart(8)} ${due.padStart(8)}  ${first}${failing}`.trimEnd();
     }),
     "",
     `comes back, as things stand${status.reclaimable.exact ? "" : " (at least: there is more than was looked at)"}`,

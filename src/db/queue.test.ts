@@ -32,7 +32,7 @@ withDatabases("the job queue", (databases) => {
     return db;
   };
   const put = (db: Database, job: Partial<NewJob> = {}) => db.tx((tx) => enqueue(tx, { queue, payload: {}, ...job }));
-  const take = (db: Database, options: { lane?: string; leaseMs?: number } = {}) =>
+  const take = (db: Database, options: Partial<Parameters<typeof takeJob>[2]> = {}) =>
     takeJob(db, queue, { leaseMs, ...options });
   const finish = (db: Database, job: TakenJob) => db.tx((tx) => finishJob(tx, job));
   const must = async (job: Promise<TakenJob | undefined>): Promise<TakenJob> => {
@@ -118,6 +118,22 @@ withDatabases("the job queue", (databases) => {
     expect(await countJobs(db)).toMatchObject([{ total: 1, givenUp: 1, locked: 0 }]);
     await put(db, { dedupeKey: "a" });
     expect((await must(take(db))).attemptsLeft).toBe(JOB_ATTEMPTS - 1);
+  });
+
+  test("one that is never given up outlives more failures and more dead workers than it has tries", async () => {
+    const db = await open();
+    await put(db);
+    const options = { isNeverGivenUp: true };
+    for (let n = 1; n <= 2 * JOB_ATTEMPTS; n++) {
+      const job = await must(take(db, options));
+      expect(job.attemptsLeft).toBe(Math.max(1, JOB_ATTEMPTS - n));
+      expect(await failJob(db, job, 0)).toBe("waits");
+    }
+    for (let n = 0; n < 2 * JOB_ATTEMPTS; n++) {
+      await must(take(db, { ...options, leaseMs: 1 }));
+      await Bun.sleep(5);
+    }
+    expect(await finish(db, await must(take(db, options)))).toBe(true);
   });
 
   test("a job that failed waits for its pause", async () => {

@@ -44,6 +44,12 @@ export interface TakenJob {
   readonly owner: string;
 }
 
+interface JobRow {
+  id: number;
+  payload: string;
+  attempts_left: number;
+}
+
 /** How often a job is tried before it is given up. Source: quay-behaviour reference, sections 11 and 12. */
 export const JOB_ATTEMPTS = 5;
 /** Due time of a job that was given up: it stays to be seen, and to be revived by the next who asks for it. */
@@ -71,14 +77,16 @@ export async function enqueue(tx: Tx, job: NewJob): Promise<void> {
 
 /**
  * Takes the job of the queue's lane that has been due longest, for `leaseMs`; undefined when none is due. It costs one of
- * the job's tries, so that a job that kills its workers ends too. Two workers never hold one job at once.
+ * the job's tries, so that a job that kills its workers ends too; its last one never runs out where it `isNeverGivenUp`.
+ * Two workers never hold one job at once.
  */
 export async function takeJob(
   db: Database,
   queue: QueueName,
-  options: { readonly lane?: string; readonly leaseMs: number },
+  options: { readonly lane?: string; readonly leaseMs: number; readonly isNeverGivenUp?: boolean },
 ): Promise<TakenJob | undefined> {
   const lane = options.lane ?? "";
+  const triesKept = options.isNeverGivenUp ? 1 : 0;
   const { nowMs, skipLocked } = db.dialect;
   // Looking costs no write lock, and most looks find nothing.
   const [due] = await db.sql`/* queue.look */
@@ -90,10 +98,10 @@ export async function takeJob(
   const owner = crypto.randomUUID();
   const [row] = await db.tx(
     async (tx) =>
-      await tx.sql<{ id: number; payload: string; attempts_left: number }>`/* queue.take */
+      await tx.sql<JobRow>`/* queue.take */
       update job
       set lease_owner = ${owner}, lease_until_ms = ${nowMs} + ${options.leaseMs}, due_ms = ${nowMs} + ${options.leaseMs},
-          attempts_left = attempts_left - 1, again = false
+          attempts_left = case when attempts_left > ${triesKept} then attempts_left - 1 else ${triesKept} end, again = false
       where id = (
         select id from job
         where queue = ${queue} and lane = ${lane} and due_ms <= ${nowMs} and attempts_left > 0
@@ -104,8 +112,7 @@ export async function takeJob(
   );
   db.stats.jobs.get(queue, row ? "acquired" : "claimed");
   if (!row) return undefined;
-  const payload = JSON.parse(row.payload) as JobPayload;
-  return { id: toNumber(row.id), queue, lane, payload, attemptsLeft: toNumber(row.attempts_left), owner };
+  return takenOf(row, queue, lane, owner);
 }
 
 /** Takes the one job with this key, whoever else waits before it; undefined when there is none, or it is not due. */
@@ -119,7 +126,7 @@ export async function takeJobOf(
   const { nowMs } = db.dialect;
   const [row] = await db.tx(
     async (tx) =>
-      await tx.sql<{ id: number; lane: string; payload: string; attempts_left: number }>`/* queue.take_one */
+      await tx.sql<JobRow & { lane: string }>`/* queue.take_one */
       update job
       set lease_owner = ${owner}, lease_until_ms = ${nowMs} + ${leaseMs}, due_ms = ${nowMs} + ${leaseMs},
           attempts_left = attempts_left - 1, again = false
@@ -129,8 +136,12 @@ export async function takeJobOf(
   );
   db.stats.jobs.get(queue, row ? "acquired" : "nonexistant");
   if (!row) return undefined;
+  return takenOf(row, queue, row.lane, owner);
+}
+
+function takenOf(row: JobRow, queue: QueueName, lane: string, owner: string): TakenJob {
   const payload = JSON.parse(row.payload) as JobPayload;
-  return { id: toNumber(row.id), queue, lane: row.lane, payload, attemptsLeft: toNumber(row.attempts_left), owner };
+  return { id: toNumber(row.id), queue, lane, payload, attemptsLeft: toNumber(row.attempts_left), owner };
 }
 
 /** Keeps a job for `leaseMs` from now. False when it is not ours any more: what runs must stop. */

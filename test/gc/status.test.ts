@@ -138,6 +138,32 @@ describe("GET /superuser/gc", () => {
     expect((await status()).waits).toMatchObject({ repositories: [0, 0], namespaces: [0, 0] });
   });
 
+  test("a removal that fails is told of, tried again however often it failed, and holds up no other", async () => {
+    const { db } = world.api.app;
+    await client.pushImage("admin/stuck", "v1");
+    const rows = await db.sql<{ id: number }>`/* test.stuck */ select id from repository where name = 'stuck'`;
+    // What a table that the removal does not know would do.
+    await db.sql`/* test.hold */ create table test_hold (repository_id bigint references repository (id))`;
+    await db.sql`/* test.hold */ insert into test_hold (repository_id) values (${Number(rows[0]?.id)})`;
+    expect((await su.delete("/repository/admin/stuck")).status).toBe(204);
+    for (let n = 0; n < 7; n++) {
+      await client.pushImage("admin/other", "v1");
+      expect((await su.delete("/repository/admin/other")).status).toBe(204);
+      await world.pass(windowMs + dayMs);
+      expect(await round()).toMatchObject({ repositories: 1, failures: 1 });
+      expect((await status()).waits.repositories).toEqual([1, 0]);
+      const view = await su.get("/superuser/gc");
+      const ofRepositories = view.body.waiting.find((each: { kind: string }) => each.kind === "repositories");
+      expect(ofRepositories.failing).toBe(1);
+      // It waits for minutes and not for ever.
+      expect(ofRepositories.first_due_ms - view.body.at_ms).toBeWithin(4 * minuteMs, 41 * minuteMs);
+    }
+    await db.sql`/* test.let_go */ drop table test_hold`;
+    await world.pass(dayMs);
+    expect(await round()).toMatchObject({ repositories: 1, failures: 0 });
+    expect((await status()).waits.repositories).toEqual([0, 0]);
+  });
+
   test("an upload that nobody ends is counted, and rounds of two instances stand side by side", async () => {
     const begun = await client.request("/v2/admin/a/blobs/uploads/", {
       method: "POST",

@@ -13,18 +13,20 @@ const BATCH = 200;
 
 /** Ends up to 200 lifetimes that have expired. Gives how many. */
 export async function endExpiredTags(db: Database): Promise<number> {
-  const { nowMs, skipLocked } = db.dialect;
+  const { nowMs, skipLocked, inList } = db.dialect;
   // Looking costs no write lock, and most looks find nothing.
   const [due] = await db.sql`/* gc.expired_look */
     select id from tag where expires_ms is not null and end_ms is null and expires_ms <= ${nowMs} limit 1`;
   if (!due) return 0;
   return db.tx(async (tx) => {
+    // Apart from the update: in one with it PostgreSQL may ask anew for each row, and the limit would hold for none.
+    const expired = await tx.sql<{ id: number }>`/* gc.lock_expired */
+      select id from tag where expires_ms is not null and end_ms is null and expires_ms <= ${nowMs}
+      order by expires_ms limit ${BATCH} ${skipLocked}`;
+    const ids = expired.map((row) => toNumber(row.id));
     const rows = await tx.sql<{ repository_id: number; name: string; end_ms: number }>`/* gc.end_expired */
       update tag set end_ms = case when expires_ms < start_ms then start_ms else expires_ms end
-      where id in (
-        select id from tag where expires_ms is not null and end_ms is null and expires_ms <= ${nowMs}
-        order by expires_ms limit ${BATCH} ${skipLocked})
-      returning repository_id, name, end_ms`;
+      where ${inList("id", ids)} returning repository_id, name, end_ms`;
     const earliest = new Map<number, number>();
     for (const row of rows) {
       const repositoryId = toNumber(row.repository_id);

@@ -27,14 +27,14 @@ export function gcStatusView(config: GcConfig, status: GcStatus) {
       auto_prune: config.FEATURE_AUTO_PRUNE,
     },
     frequency_s: config.GARBAGE_COLLECTION_FREQUENCY,
-    waiting: status.waiting.map(({ kind, waiting, due, firstDueMs, givenUp }) => ({
+    waiting: status.waiting.map(({ kind, waiting, due, firstDueMs, failing }) => ({
       kind,
       waiting: waiting.count,
       waiting_more: waiting.isMore,
       due: due.count,
       due_more: due.isMore,
       first_due_ms: firstDueMs ?? null,
-      given_up: givenUp.count,
+      failing,
     })),
     reclaimable: { exact: status.reclaimable.isExact, buckets: status.reclaimable.buckets },
     freed: {

@@ -5,11 +5,10 @@
 
 import type { Db, SqlQuery } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
+import { JOB_ATTEMPTS } from "../../db/queue.ts";
 
 /** Counts end here, and then say "and more". */
 const COUNT_MAX = 10_000;
-/** Due time of a job that was given up (`db/queue.ts`). */
-const NEVER_MS = Number.MAX_SAFE_INTEGER;
 
 /** A count; with `isMore` there are more than it says. */
 export interface BoundedCount {
@@ -35,8 +34,8 @@ export interface Waiting {
   readonly due: BoundedCount;
   /** When the first of them is, or has been, due; epoch ms, undefined: nothing waits. */
   readonly firstDueMs: number | undefined;
-  /** Tried too often in vain: only looking into the log helps. */
-  readonly givenUp: BoundedCount;
+  /** Tried in vain and to be tried again, of the 10,000 oldest: the log says why. */
+  readonly failing: number;
 }
 
 interface Source {
@@ -44,7 +43,7 @@ interface Source {
   readonly waiting: SqlQuery<unknown>;
   readonly due: SqlQuery<unknown>;
   readonly first: SqlQuery<unknown>;
-  readonly givenUp?: SqlQuery<unknown>;
+  readonly failing?: SqlQuery<unknown>;
 }
 
 /** What follows `from`, for each kind: each is a range of one index, in its order. */
@@ -54,10 +53,11 @@ export function sourcesOf({ sql, dialect }: Db): Source[] {
     const jobs = sql`job where queue = ${queue} and lane = ''`;
     return {
       kind,
-      waiting: sql`${jobs} and due_ms < ${NEVER_MS} order by due_ms`,
-      due: sql`${jobs} and due_ms <= ${nowMs} and attempts_left > 0 order by due_ms`,
-      first: sql`select min(due_ms) from ${jobs} and due_ms < ${NEVER_MS}`,
-      givenUp: sql`${jobs} and due_ms = ${NEVER_MS}`,
+      waiting: sql`${jobs} order by due_ms`,
+      due: sql`${jobs} and due_ms <= ${nowMs} order by due_ms`,
+      first: sql`select min(due_ms) from ${jobs}`,
+      failing: sql`(select attempts_left, lease_until_ms from ${jobs} order by created_ms limit ${COUNT_MAX}) oldest
+        where attempts_left < ${JOB_ATTEMPTS} and coalesce(lease_until_ms, 0) <= ${nowMs}`,
     };
   };
   return [
@@ -114,7 +114,7 @@ export async function findWaiting(db: Db): Promise<Waiting[]> {
       waiting: await countUpTo(db, source.waiting),
       due: await countUpTo(db, source.due),
       firstDueMs: row?.first_ms == null ? undefined : toNumber(row.first_ms),
-      givenUp: source.givenUp ? await countUpTo(db, source.givenUp) : { count: 0, isMore: false },
+      failing: source.failing ? (await countUpTo(db, source.failing)).count : 0,
     });
   }
   return found;

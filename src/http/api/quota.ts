@@ -48,6 +48,20 @@ function pathOf({ params }: ApiContext) {
   return { quotaId: quotaPathId(params.quota_id), limitId: quotaPathId(params.limit_id) };
 }
 
+async function showQuota({ app, params }: ApiContext, accountId: number) {
+  return json(200, quotaView(app.config, await getQuota(app.db, accountId, quotaPathId(params.quota_id))));
+}
+
+async function listLimits({ app, params }: ApiContext, accountId: number) {
+  const { limits } = await getQuota(app.db, accountId, quotaPathId(params.quota_id));
+  return json(200, limits.map(quotaLimitView));
+}
+
+async function showLimit(context: ApiContext, accountId: number) {
+  const { quotaId, limitId } = pathOf(context);
+  return json(200, quotaLimitView(await getLimit(context.app.db, accountId, quotaId, limitId)));
+}
+
 const organizationQuotaRoutes: readonly ApiRoute[] = [
   route({
     method: "GET",
@@ -84,10 +98,7 @@ const organizationQuotaRoutes: readonly ApiRoute[] = [
     needs: { organization: "member", superuser: "any" },
     feature,
     answers: { 200: quotaSchema },
-    async handle({ app, organization, params }) {
-      const quota = await getQuota(app.db, organization.account.id, quotaPathId(params.quota_id));
-      return json(200, quotaView(app.config, quota));
-    },
+    handle: (context) => showQuota(context, context.organization.account.id),
   }),
   route({
     method: "PUT",
@@ -129,10 +140,7 @@ const organizationLimitRoutes: readonly ApiRoute[] = [
     needs: { organization: "member" },
     feature,
     answers: { 200: () => z.array(quotaLimitSchema()) },
-    async handle({ app, organization, params }) {
-      const { limits } = await getQuota(app.db, organization.account.id, quotaPathId(params.quota_id));
-      return json(200, limits.map(quotaLimitView));
-    },
+    handle: (context) => listLimits(context, context.organization.account.id),
   }),
   route({
     method: "POST",
@@ -157,13 +165,7 @@ const organizationLimitRoutes: readonly ApiRoute[] = [
     needs: { organization: "member" },
     feature,
     answers: { 200: quotaLimitSchema },
-    async handle(context) {
-      const { quotaId, limitId } = pathOf(context);
-      return json(
-        200,
-        quotaLimitView(await getLimit(context.app.db, context.organization.account.id, quotaId, limitId)),
-      );
-    },
+    handle: (context) => showLimit(context, context.organization.account.id),
   }),
   route({
     method: "PUT",
@@ -216,10 +218,7 @@ const ownQuotaRoutes: readonly ApiRoute[] = [
     needs: { account: "admin" },
     feature,
     answers: { 200: quotaSchema },
-    async handle({ app, principal, params }) {
-      const quota = await getQuota(app.db, principal.accountId, quotaPathId(params.quota_id));
-      return json(200, quotaView(app.config, quota));
-    },
+    handle: (context) => showQuota(context, context.principal.accountId),
   }),
   route({
     method: "GET",
@@ -228,10 +227,7 @@ const ownQuotaRoutes: readonly ApiRoute[] = [
     needs: { account: "admin" },
     feature,
     answers: { 200: () => z.array(quotaLimitSchema()) },
-    async handle({ app, principal, params }) {
-      const { limits } = await getQuota(app.db, principal.accountId, quotaPathId(params.quota_id));
-      return json(200, limits.map(quotaLimitView));
-    },
+    handle: (context) => listLimits(context, context.principal.accountId),
   }),
   route({
     method: "GET",
@@ -240,10 +236,7 @@ const ownQuotaRoutes: readonly ApiRoute[] = [
     needs: { account: "admin" },
     feature,
     answers: { 200: quotaLimitSchema },
-    async handle(context) {
-      const { quotaId, limitId } = pathOf(context);
-      return json(200, quotaLimitView(await getLimit(context.app.db, context.principal.accountId, quotaId, limitId)));
-    },
+    handle: (context) => showLimit(context, context.principal.accountId),
   }),
 ];
 

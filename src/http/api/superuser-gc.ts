@@ -42,7 +42,7 @@ const statusSchema = () =>
         due: count(),
         due_more: z.boolean(),
         first_due_ms: ms().nullable(),
-        given_up: count(),
+        failing: count(),
       }),
     ),
     reclaimable: z.strictObject({
