@@ -156,6 +156,28 @@ describe("without a tag", () => {
     await clear();
   });
 
+  test("an index keeps an image that was deleted when it came, and that was pushed or restored since", async () => {
+    const su = await world.api.as("admin");
+    for (const back of ["pushed", "restored"]) {
+      const image = await client.pushImage("admin/a", "old");
+      const { digest } = image.descriptor;
+      await deleteManifest("admin/a", digest);
+      const index = bytesOf({ schemaVersion: 2, mediaType: mediaTypes.index, manifests: [image.descriptor] });
+      expect((await client.pushManifest("admin/a", "multi", index, mediaTypes.index)).status).toBe(201);
+      if (back === "pushed") expect((await client.pushManifest("admin/a", digest, image.manifest)).status).toBe(201);
+      else {
+        const answer = await su.post("/repository/admin/a/tag/old/restore", { manifest_digest: digest });
+        expect(answer.status).toBe(200);
+        await deleteManifest("admin/a", "old");
+      }
+      await world.pass(windowMs + dayMs);
+      await world.collect();
+      expect([back, (await client.pullManifest("admin/a", digest)).status]).toEqual([back, 200]);
+      expect(await world.stored()).toEqual(blobsOf(image));
+      await clear();
+    }
+  });
+
   test("a manifest deleted by digest can be restored for the window", async () => {
     const image = await client.pushImage("admin/a", "v1");
     await deleteManifest("admin/a", image.descriptor.digest);

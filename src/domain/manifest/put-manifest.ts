@@ -103,9 +103,10 @@ async function write(app: PutApp, tx: Tx, push: Push): ReturnType<typeof settleW
   let change: UsageChange | undefined;
   if (isNew) {
     change = await countNamed(app.config, tx, repository, id, [...named.blobs.values()]);
-    await insertNamed(tx, repository.id, id, digest, parsed, named);
+    await insertNamed(tx, repository.id, id, parsed, named);
     await insertLabels(tx, repository.id, id, labels);
   } else await showBlobsOf(tx, repository.id, id);
+  await joinWaitingParents(tx, repository.id, digest, id);
   if (parsed.kind === "index" && app.config.RESET_CHILD_MANIFEST_EXPIRATION) await endChildLeases(tx, id);
   if (tags.length > 0) await setTags(app, tx, push, { id, isNew }, nowMs);
   return settleWithinQuota(app.config, tx, repository.id, change);
@@ -164,7 +165,6 @@ async function insertNamed(
   tx: Tx,
   repositoryId: number,
   manifestId: number,
-  digest: Digest,
   parsed: ParsedManifest,
   named: Named,
 ): Promise<void> {
@@ -174,7 +174,6 @@ async function insertNamed(
     const childId = named.children.get(child.digest);
     await insertChild(tx, { manifestId, position, repositoryId, digest: child.digest, childId });
   }
-  await joinWaitingParents(tx, repositoryId, digest, manifestId);
 }
 
 async function insertLabels(

@@ -217,7 +217,7 @@ export async function insertChild(
     values (${row.manifestId}, ${row.position}, ${row.repositoryId}, ${row.digest}, ${row.childId ?? null})`;
 }
 
-/** Joins indexes that were pushed before this child to it (sparse indexes). */
+/** Joins indexes to this child that were pushed before it, or while it was deleted (sparse indexes): they keep it. */
 export async function joinWaitingParents(
   tx: Tx,
   repositoryId: number,

@@ -18,6 +18,7 @@ import {
   findManifestDigest,
   findManifestRow,
   hasAllBlobs,
+  joinWaitingParents,
   lockRepository,
   reviveManifest,
   showBlobsOf,
@@ -97,6 +98,7 @@ export async function restoreTag(
     if (manifest.isDeleted) {
       await reviveManifest(tx, manifest.id, nowMs + app.config.PUSH_TEMP_TAG_EXPIRATION_SEC * 1000);
       await showBlobsOf(tx, repository.id, manifest.id);
+      await joinWaitingParents(tx, repository.id, digest, manifest.id);
       tx.changed(repositoryKey(repository.id));
     }
     const rules = await loadImmutabilityRules(app.config, tx, repository);
