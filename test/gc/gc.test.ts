@@ -2,6 +2,8 @@
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
+import { collect } from "../../src/domain/gc/round.ts";
+import { Tally } from "../../src/domain/gc/tally.ts";
 import { mediaTypes, type PushedImage, type RegistryClient } from "../support/registry-client.ts";
 import { dayMs, type GcWorld, startGcWorld, windowMs } from "./world.ts";
 
@@ -221,6 +223,41 @@ test("a manifest that cannot be removed keeps no other from going", async () => 
   expect(blobsOf(free).length).toBe(2);
   await db.tx((tx) => tx.script("drop table held_by_others"));
   await world.pass(hourMs);
+  await clear();
+});
+
+test("what waits for the removal of its repository keeps nothing else from going", async () => {
+  const { db } = world.api.app;
+  const su = await world.api.as("admin");
+  const image = await client.pushImage("admin/a", "free");
+  await client.pushImage("admin/waits", "v1");
+  const due = { many: 600, digest: `sha256:${"0".repeat(58)}` };
+  // As many as no look reads at once, all due before the image.
+  await db.tx(async (tx) => {
+    for (let n = 0; n < due.many; n++) {
+      const digest = `${due.digest}${n.toString().padStart(6, "0")}`;
+      await tx.sql`/* test.manifest */
+        insert into manifest (repository_id, digest, kind, media_type, annotations, size_bytes, layers_size_bytes, created_ms,
+                              lease_until_ms, content)
+        select id, ${digest}, 'image', ${mediaTypes.manifest}, '{}', 2, 0, 0, 1, ${new Uint8Array(2)}
+        from repository where path = 'admin/waits'`;
+      await tx.sql`/* test.blob */
+        insert into blob (digest, size_bytes, created_ms) values (${digest}, 0, 0)`;
+      await tx.sql`/* test.link */
+        insert into repository_blob (repository_id, blob_id, lease_until_ms, created_ms)
+        select r.id, b.id, 1, 0 from repository r, blob b where r.path = 'admin/waits' and b.digest = ${digest}`;
+    }
+  });
+  expect((await su.delete("/repository/admin/waits")).status).toBe(204);
+  const [deleted] = (await su.get("/user/deleted")).body.repositories;
+  expect((await su.delete(`/user/deleted/${deleted.uuid}`)).status).toBe(204);
+  await deleteManifest("admin/a", "free");
+  await world.pass(windowMs + dayMs);
+  // As with FEATURE_REPOSITORY_GARBAGE_COLLECTION off, or while the removal fails.
+  const tally = new Tally();
+  await collect(world.api.app, tally);
+  expect(tally.blobs).toBe(blobsOf(image).length);
+  expect((await world.collect()).repositories).toBe(1);
   await clear();
 });
 

@@ -41,8 +41,14 @@ export async function collectLinks({ db, log }: Pick<App, "db" | "log">, tally: 
 }
 
 async function look(tx: Tx, repositoryId: number, blobIds: readonly number[], tally: Tally): Promise<number> {
-  if (!(await lockForGc(tx, repositoryId))) return 0;
   const { nowMs, inList } = tx.dialect;
+  const state = await lockForGc(tx, repositoryId);
+  if (state === "purged") {
+    await tx.sql`/* gc.leave_links */
+      update repository_blob set lease_until_ms = 0 where repository_id = ${repositoryId} and ${inList("blob_id", blobIds)}`;
+    return blobIds.length;
+  }
+  if (state !== "locked") return 0;
   const ofThese = tx.sql`repository_id = ${repositoryId} and ${inList("blob_id", blobIds)}
     and lease_until_ms > 0 and lease_until_ms <= ${nowMs}`;
   const named = tx.sql`(select 1 from ${namersOf(tx)})`;

@@ -70,8 +70,13 @@ async function look(
   ids: readonly number[],
   tally: Tally,
 ): Promise<number> {
-  if (!(await lockForGc(tx, repositoryId))) return 0;
   const { nowMs, inList } = tx.dialect;
+  const state = await lockForGc(tx, repositoryId);
+  if (state === "purged") {
+    await tx.sql`/* gc.leave_manifests */ update manifest set lease_until_ms = null where ${inList("id", ids)}`;
+    return ids.length;
+  }
+  if (state !== "locked") return 0;
   const rows = await tx.sql<DueRow>`/* gc.manifest_kept */
     select m.id, m.digest, m.deleted_ms, a.tag_expiration_s as window_s, ${nowMs} as now_ms,
            exists (select 1 from ${tagsOf(tx)}) as tagged,
@@ -152,12 +157,14 @@ export async function deleteManifestRows(
 }
 
 /**
- * The lock under which repositories change. False when somebody has it now, or the repository is being purged as a whole; in
- * one that can be restored time goes on.
+ * The lock under which repositories change; "busy" when somebody has it now. What a "purged" one holds goes with it as a whole,
+ * and must not stand before everybody else's until then: a caller takes its appointments away. In one that can be restored
+ * time goes on.
  */
-export async function lockForGc(tx: Tx, repositoryId: number): Promise<boolean> {
-  const rows = await tx.sql`/* gc.lock_repository */
-    select id from repository
-    where id = ${repositoryId} and (deleted_ms is null or restore_state is not null) ${tx.dialect.skipLocked}`;
-  return rows.length > 0;
+export async function lockForGc(tx: Tx, repositoryId: number): Promise<"locked" | "busy" | "purged"> {
+  const [row] = await tx.sql<{ purged: unknown }>`/* gc.lock_repository */
+    select deleted_ms is not null and restore_state is null as purged from repository
+    where id = ${repositoryId} ${tx.dialect.skipLocked}`;
+  if (!row) return "busy";
+  return toBoolean(row.purged) ? "purged" : "locked";
 }
