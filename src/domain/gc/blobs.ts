@@ -41,65 +41,105 @@ interface Doomed {
 /** Looks at up to 100 blobs that lost a link and deletes those without any. Gives how many were looked at. */
 export async function collectBlobs(app: GcApp, tally: Tally): Promise<number> {
   const askedMs = performance.now();
-  const { looked, doomed } = await mark(app.db);
+  const { looked, doomed, leaseMs } = await mark(app);
+  if (doomed.length === 0) return looked;
   const isLocal = app.storage.locations.every((location) => app.storage.driver(location).isLocal);
   const deleted: Doomed[] = [];
   const left: Doomed[] = [];
-  await keepingLease(app.db, doomed, askedMs, (isOurs) =>
-    inLanes(doomed, isLocal ? LANES.local : LANES.remote, async (blob) => {
-      if (isOurs()) ((await deleteBytes(app, blob)) ? deleted : left).push(blob);
-    }),
-  );
+  const hold = new Hold(app.db, doomed, { askedMs, leaseMs });
+  try {
+    await inLanes(doomed, isLocal ? LANES.local : LANES.remote, async (blob) => {
+      const end = await deleteBytes(app, blob, hold);
+      if (end !== "lost") (end === "gone" ? deleted : left).push(blob);
+    });
+  } finally {
+    await hold.end();
+  }
   // A crash before this costs one more deletion of what is not there.
-  if (deleted.length > 0) await app.db.tx((tx) => forget(tx, deleted, tally), { durable: false });
-  if (left.length > 0) await app.db.tx((tx) => postpone(tx, left, RETRY_MS), { durable: false });
+  if (deleted.length > 0) await app.db.tx((tx) => forget(tx, deleted, hold.leaseMs, tally), { durable: false });
+  if (left.length > 0) await app.db.tx((tx) => postpone(tx, left, hold.leaseMs, RETRY_MS), { durable: false });
   return looked;
 }
 
 /**
- * Runs `work` while the marks are renewed. A worker that stood still for longer than its lease must not go on deleting: the
- * bytes may be those of a later push.
+ * The marks of one step, renewed while it lasts. A worker that stood still for longer than its lease must not go on deleting:
+ * the bytes may be those of a later push. Nor may it end the marks, which are another's by then: a push that finds no row
+ * would store bytes that this other one is about to delete. So whatever it does to them asks for the lease that it set.
  */
-async function keepingLease(
-  db: Database,
-  blobs: readonly Doomed[],
-  markedMs: number,
-  work: (isOurs: () => boolean) => Promise<void>,
-): Promise<void> {
-  if (blobs.length === 0) return;
-  let renewedMs = markedMs;
-  const renew = async (): Promise<void> => {
+class Hold {
+  readonly #db: Database;
+  readonly #blobs: readonly Doomed[];
+  readonly #timer: ReturnType<typeof setInterval>;
+  #renewing: Promise<void> = Promise.resolve();
+  #renewedMs: number;
+  #leaseMs: number;
+
+  constructor(db: Database, blobs: readonly Doomed[], since: { readonly askedMs: number; readonly leaseMs: number }) {
+    this.#db = db;
+    this.#blobs = blobs;
+    this.#renewedMs = since.askedMs;
+    this.#leaseMs = since.leaseMs;
+    this.#timer = setInterval(() => {
+      this.#renewing = this.#renewing.then(() => this.#renew()).catch(() => undefined);
+    }, RENEW_MS);
+  }
+
+  /** How long the marks last, in the database's time: what tells them from another's. */
+  get leaseMs(): number {
+    return this.#leaseMs;
+  }
+
+  get isOurs(): boolean {
+    return performance.now() - this.#renewedMs <= RELIABLE_MS;
+  }
+
+  /** Resolves when nothing is renewed any more. */
+  async end(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#renewing;
+  }
+
+  async #renew(): Promise<void> {
     const askedMs = performance.now();
-    if (askedMs - renewedMs > RELIABLE_MS) return;
-    await db.tx((tx) => postpone(tx, blobs, DELETE_LEASE_MS), { durable: false });
-    renewedMs = askedMs;
-  };
-  const timer = setInterval(() => void renew().catch(() => undefined), RENEW_MS);
-  try {
-    await work(() => performance.now() - renewedMs <= RELIABLE_MS);
-  } finally {
-    clearInterval(timer);
+    if (!this.isOurs) return;
+    const leaseMs = await this.#db.tx((tx) => postpone(tx, this.#blobs, this.#leaseMs, DELETE_LEASE_MS), {
+      durable: false,
+    });
+    if (leaseMs === undefined) return;
+    this.#leaseMs = leaseMs;
+    this.#renewedMs = askedMs;
   }
 }
 
-async function mark(db: Database): Promise<{ looked: number; doomed: Doomed[] }> {
+interface Marked {
+  readonly looked: number;
+  readonly doomed: readonly Doomed[];
+  /** How long the marks of the doomed last. */
+  readonly leaseMs: number;
+}
+
+async function mark({ db, storage, log }: GcApp): Promise<Marked> {
+  const nothing = { looked: 0, doomed: [], leaseMs: 0 };
   const { nowMs, skipLocked, inList } = db.dialect;
   const [due] = await db.sql`/* gc.blob_look */
     select id from blob where lease_until_ms > 0 and lease_until_ms <= ${nowMs} limit 1`;
-  if (!due) return { looked: 0, doomed: [] };
+  if (!due) return nothing;
   return db.tx(async (tx) => {
     // Who is about to link one of these holds its row: it is left for the next time.
     const rows = await tx.sql<{ id: number; digest: string; size_bytes: number }>`/* gc.lock_blobs */
       select id, digest, size_bytes from blob where lease_until_ms > 0 and lease_until_ms <= ${nowMs}
       order by lease_until_ms, id limit ${BATCH} ${skipLocked}`;
-    if (rows.length === 0) return { looked: 0, doomed: [] };
+    if (rows.length === 0) return nothing;
     const ids = rows.map((row) => toNumber(row.id));
     await tx.sql`/* gc.keep_blobs */
       update blob as b set lease_until_ms = 0
       where ${inList("id", ids)} and state = 'live' and exists (select 1 from ${linksOf(tx)})`;
-    const marked = await tx.sql<{ id: number }>`/* gc.mark_blobs */
+    const away = await leaveThoseAway(tx, storage, ids);
+    if (away > 0)
+      log.warn("blobs that nobody uses lie in a store that is away; they are deleted later", { blobs: away });
+    const marked = await tx.sql<{ id: number; lease_until_ms: number }>`/* gc.mark_blobs */
       update blob set state = 'deleting', lease_until_ms = ${nowMs} + ${DELETE_LEASE_MS}
-      where ${inList("id", ids)} and lease_until_ms > 0 returning id`;
+      where ${inList("id", ids)} and lease_until_ms > 0 and lease_until_ms <= ${nowMs} returning id, lease_until_ms`;
     const places = await findPlaces(
       tx,
       marked.map((row) => toNumber(row.id)),
@@ -111,8 +151,25 @@ async function mark(db: Database): Promise<{ looked: number; doomed: Doomed[] }>
       if (!locations || waiting.has(id)) return [];
       return [{ id, digest: row.digest as Digest, sizeBytes: toNumber(row.size_bytes), locations }];
     });
-    return { looked: rows.length, doomed };
+    return { looked: rows.length, doomed, leaseMs: toNumber(marked[0]?.lease_until_ms ?? 0) };
   });
+}
+
+/**
+ * Of these, those that lie in a store which does not work now, or which this config does not name: they stay as they are for a
+ * while. Marked they could not be deleted, and nobody could push them for as long as that store is away. Gives how many.
+ */
+async function leaveThoseAway(tx: Tx, storage: GcApp["storage"], ids: readonly number[]): Promise<number> {
+  const { nowMs, inList } = tx.dialect;
+  const usable = storage.locations.filter((location) => storage.isUp(location));
+  const rows = await tx.sql`/* gc.leave_away */
+    update blob as b set lease_until_ms = ${nowMs} + ${RETRY_MS}
+    where ${inList("id", ids)} and state = 'live' and lease_until_ms > 0 and (
+      exists (select 1 from blob_placement p where p.blob_id = b.id and not (${inList("p.location", usable)}))
+      or exists (select 1 from blob_bad_copy c
+                 where c.blob_id = b.id and c.location <> ${NOWHERE} and not (${inList("c.location", usable)})))
+    returning id`;
+  return rows.length;
 }
 
 /** Where each of these blobs lies, by id; copies that are out of service have bytes too. */
@@ -144,34 +201,49 @@ async function postponeCopied(tx: Tx, ids: readonly number[]): Promise<Set<numbe
   return new Set(copied);
 }
 
-/** False when a store could not be told; one bad blob never stops the rest. */
-async function deleteBytes({ storage, log }: GcApp, { digest, locations }: Doomed): Promise<boolean> {
-  let isGone = true;
+/** "left" when a store could not be told; one bad blob never stops the rest. "lost" when the mark may be another's. */
+async function deleteBytes(
+  { storage, log }: GcApp,
+  { digest, locations }: Doomed,
+  hold: Hold,
+): Promise<"gone" | "left" | "lost"> {
+  let end: "gone" | "left" = "gone";
   for (const location of locations) {
+    if (!hold.isOurs) return "lost";
     try {
       await storage.driver(location).delete(blobKey(digest));
     } catch (error) {
-      isGone = false;
+      end = "left";
       log.warn("cannot delete a blob that nobody uses; it is tried again", { digest, location, ...errorFields(error) });
     }
   }
-  return isGone;
+  return end;
 }
 
-async function forget(tx: Tx, blobs: readonly Doomed[], tally: Tally): Promise<void> {
-  const ids = blobs.map(({ id }) => id);
-  await tx.sql`/* gc.delete_places */ delete from blob_placement where ${tx.dialect.inList("blob_id", ids)}`;
-  await tx.sql`/* gc.delete_bad_copies */ delete from blob_bad_copy where ${tx.dialect.inList("blob_id", ids)}`;
-  const rows = await tx.sql`/* gc.delete_blobs */
-    delete from blob where state = 'deleting' and ${tx.dialect.inList("id", ids)} returning id`;
-  tally.rows("blob", rows.length);
-  tally.blobs += rows.length;
-  tally.bytes += blobs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+async function forget(tx: Tx, blobs: readonly Doomed[], leaseMs: number, tally: Tally): Promise<void> {
+  const { inList, forUpdate } = tx.dialect;
+  const rows = await tx.sql<{ id: number }>`/* gc.still_marked */
+    select id from blob where ${isOurs(tx, blobs, leaseMs)} order by id ${forUpdate}`;
+  const ids = rows.map((row) => toNumber(row.id));
+  await tx.sql`/* gc.delete_places */ delete from blob_placement where ${inList("blob_id", ids)}`;
+  await tx.sql`/* gc.delete_bad_copies */ delete from blob_bad_copy where ${inList("blob_id", ids)}`;
+  await tx.sql`/* gc.delete_blobs */ delete from blob where ${inList("id", ids)}`;
+  const ours = new Set(ids);
+  tally.rows("blob", ids.length);
+  tally.blobs += ids.length;
+  tally.bytes += blobs.reduce((sum, { id, sizeBytes }) => sum + (ours.has(id) ? sizeBytes : 0), 0);
 }
 
-async function postpone(tx: Tx, blobs: readonly Doomed[], forMs: number): Promise<void> {
+/** Gives how long the marks that are still ours last from now on; undefined when none is. */
+async function postpone(tx: Tx, blobs: readonly Doomed[], leaseMs: number, forMs: number): Promise<number | undefined> {
+  const [row] = await tx.sql<{ lease_until_ms: number }>`/* gc.retry_blobs */
+    update blob set lease_until_ms = ${tx.dialect.nowMs} + ${forMs} where ${isOurs(tx, blobs, leaseMs)}
+    returning lease_until_ms`;
+  return row && toNumber(row.lease_until_ms);
+}
+
+/** Nobody has taken these marks over: who does makes them last longer. */
+function isOurs(tx: Tx, blobs: readonly Doomed[], leaseMs: number) {
   const ids = blobs.map(({ id }) => id);
-  await tx.sql`/* gc.retry_blobs */
-    update blob set lease_until_ms = ${tx.dialect.nowMs} + ${forMs}
-    where state = 'deleting' and ${tx.dialect.inList("id", ids)}`;
+  return tx.sql`state = 'deleting' and lease_until_ms = ${leaseMs} and ${tx.dialect.inList("id", ids)}`;
 }
