@@ -145,4 +145,25 @@ withDatabases("deleting blobs", (databases) => {
     expect([tally.blobs, await world.count("here"), await world.count("away")]).toEqual([BLOBS, 0, 0]);
     world.end();
   }, 30_000);
+
+  test("a copy that somebody is at is waited for, and one that was given up or left is not", async () => {
+    const db = await databases.open();
+    const world = await startWorld(db, ["here", "there"]);
+    const { nowMs } = db.dialect;
+    await db.sql`/* test.unplaced */ delete from blob_placement where location = 'there'`;
+    await db.sql`/* test.copies */
+      insert into blob_copy (blob_id, location, upload_id, updated_ms) select id, 'there', 'some', 0 from blob`;
+    // By id: one that runs, one that waits, one that was given up, and others whose job is gone.
+    await db.sql`/* test.jobs */
+      insert into job (queue, lane, dedupe_key, payload, due_ms, attempts_left, created_ms, lease_until_ms)
+      select 'imagestoragereplication', 'there', 'there/' || cast(id as text), '{}', 0, case id when 3 then 0 else 3 end, 0,
+             case id when 1 then ${nowMs} + 60000 end
+      from blob where id <= 3`;
+    const tally = new Tally();
+    await collectBlobs(world.app, tally);
+    expect([tally.blobs, await world.count("here"), await world.count("there")]).toEqual([BLOBS - 1, 1, 1]);
+    const left = await db.sql<{ blob_id: number }>`/* test.left */ select blob_id from blob_copy order by blob_id`;
+    expect(left.map((row) => Number(row.blob_id))).toEqual([1, 2]);
+    world.end();
+  }, 30_000);
 });

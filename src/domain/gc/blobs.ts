@@ -6,12 +6,13 @@
 
 import type { App } from "../../app.ts";
 import type { Database, Tx } from "../../db/db.ts";
-import { toNumber } from "../../db/decode.ts";
+import { toBoolean, toNumber } from "../../db/decode.ts";
 import { inLanes } from "../../lib/lanes.ts";
 import { errorFields } from "../../observe/logger.ts";
 import type { Digest } from "../../oci/digest.ts";
 import { blobKey } from "../../storage/paths.ts";
 import { NOWHERE } from "../blob/bad-copies.ts";
+import { REPLICATION_QUEUE } from "../replication/targets.ts";
 import { linksOf } from "./rules.ts";
 import type { Tally } from "./tally.ts";
 
@@ -140,11 +141,9 @@ async function mark({ db, storage, log }: GcApp): Promise<Marked> {
     const marked = await tx.sql<{ id: number; lease_until_ms: number }>`/* gc.mark_blobs */
       update blob set state = 'deleting', lease_until_ms = ${nowMs} + ${DELETE_LEASE_MS}
       where ${inList("id", ids)} and lease_until_ms > 0 and lease_until_ms <= ${nowMs} returning id, lease_until_ms`;
-    const places = await findPlaces(
-      tx,
-      marked.map((row) => toNumber(row.id)),
-    );
-    const waiting = await postponeCopied(tx, [...places.keys()]);
+    const markedIds = marked.map((row) => toNumber(row.id));
+    const waiting = await postponeCopied(tx, markedIds);
+    const places = await findPlaces(tx, markedIds);
     const doomed = rows.flatMap((row) => {
       const id = toNumber(row.id);
       const locations = places.get(id);
@@ -167,7 +166,8 @@ async function leaveThoseAway(tx: Tx, storage: GcApp["storage"], ids: readonly n
     where ${inList("id", ids)} and state = 'live' and lease_until_ms > 0 and (
       exists (select 1 from blob_placement p where p.blob_id = b.id and not (${inList("p.location", usable)}))
       or exists (select 1 from blob_bad_copy c
-                 where c.blob_id = b.id and c.location <> ${NOWHERE} and not (${inList("c.location", usable)})))
+                 where c.blob_id = b.id and c.location <> ${NOWHERE} and not (${inList("c.location", usable)}))
+      or exists (select 1 from blob_copy k where k.blob_id = b.id and not (${inList("k.location", usable)})))
     returning id`;
   return rows.length;
 }
@@ -184,21 +184,28 @@ async function findPlaces(tx: Tx, ids: readonly number[]): Promise<Map<number, s
 }
 
 /**
- * Those that a copy is under way of. They stay marked, so that the copy finds no blob to place, and are deleted from its
- * store as well when it has ended: it may put its bytes there at the last moment.
+ * Those that somebody is copying. They stay marked, so that the copy finds no blob to place, and are deleted from its store as
+ * well when it has ended: it may put its bytes there at the last moment. A copy that nobody is at, because it was given up or
+ * waits for its turn, may have put them there too, and is not waited for: none begins of a marked blob.
  */
 async function postponeCopied(tx: Tx, ids: readonly number[]): Promise<Set<number>> {
-  const rows = await tx.sql<{ blob_id: number }>`/* gc.copied */
-    select distinct blob_id from blob_copy where ${tx.dialect.inList("blob_id", ids)}`;
-  const copied = rows.map((row) => toNumber(row.blob_id));
-  if (copied.length > 0) {
-    await tx.sql`/* gc.places_of_copies */
-      insert into blob_placement (blob_id, location)
-      select blob_id, location from blob_copy where ${tx.dialect.inList("blob_id", copied)} on conflict do nothing`;
-    await tx.sql`/* gc.await_copies */
-      update blob set lease_until_ms = ${tx.dialect.nowMs} + ${COPY_WAIT_MS} where ${tx.dialect.inList("id", copied)}`;
-  }
-  return new Set(copied);
+  const { nowMs, inList } = tx.dialect;
+  const rows = await tx.sql<{ blob_id: number; running: unknown }>`/* gc.copied */
+    select c.blob_id, exists (select 1 from ${jobsOf(tx)} and j.lease_until_ms > ${nowMs}) as running
+    from blob_copy c where ${inList("c.blob_id", ids)}`;
+  if (rows.length === 0) return new Set();
+  await tx.sql`/* gc.places_of_copies */
+    insert into blob_placement (blob_id, location)
+    select blob_id, location from blob_copy where ${inList("blob_id", ids)} on conflict do nothing`;
+  const running = new Set(rows.filter((row) => toBoolean(row.running)).map((row) => toNumber(row.blob_id)));
+  await tx.sql`/* gc.await_copies */
+    update blob set lease_until_ms = ${nowMs} + ${COPY_WAIT_MS} where ${inList("id", [...running])}`;
+  return running;
+}
+
+/** The job `j` of the copy `c`; a condition may follow. */
+function jobsOf({ sql }: Tx) {
+  return sql`job j where j.queue = ${REPLICATION_QUEUE} and j.dedupe_key = c.location || '/' || cast(c.blob_id as text)`;
 }
 
 /** "left" when a store could not be told; one bad blob never stops the rest. "lost" when the mark may be another's. */
@@ -227,6 +234,10 @@ async function forget(tx: Tx, blobs: readonly Doomed[], leaseMs: number, tally: 
   const ids = rows.map((row) => toNumber(row.id));
   await tx.sql`/* gc.delete_places */ delete from blob_placement where ${inList("blob_id", ids)}`;
   await tx.sql`/* gc.delete_bad_copies */ delete from blob_bad_copy where ${inList("blob_id", ids)}`;
+  // The others are ended by their jobs.
+  await tx.sql`/* gc.delete_copies */
+    delete from blob_copy as c
+    where ${inList("c.blob_id", ids)} and not exists (select 1 from ${jobsOf(tx)} and j.attempts_left > 0)`;
   await tx.sql`/* gc.delete_blobs */ delete from blob where ${inList("id", ids)}`;
   const ours = new Set(ids);
   tally.rows("blob", ids.length);
