@@ -74,7 +74,9 @@ function bounded(count: number, isMore: boolean): string {
 }
 
 export function explanationText(view: ExplanationView, nowMs: number): string {
-  const off = view.enabled ? [] : ["FEATURE_GARBAGE_COLLECTION is off in this config: nothing of this is collected"];
+  const off = view.enabled
+    ? []
+    : ["FEATURE_GARBAGE_COLLECTION is off in this config, or REGISTRY_STATE readonly: nothing of this is collected"];
   return [...linesOf(view, nowMs), ...(view.content ? linesOf(view.content, nowMs) : []), ...off].join("\n");
 }
 

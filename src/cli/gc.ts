@@ -49,7 +49,10 @@ async function status(app: BootedApp, isJson: boolean): Promise<number> {
 
 async function run(app: BootedApp, isJson: boolean): Promise<number> {
   if (!collectsAnything(app)) {
-    const message = "FEATURE_GARBAGE_COLLECTION and its kin are off: the config lets nothing be collected";
+    const isReadonly = app.config.REGISTRY_STATE === "readonly";
+    const message = isReadonly
+      ? "REGISTRY_STATE is readonly: nothing is collected"
+      : "FEATURE_GARBAGE_COLLECTION and its kin are off: the config lets nothing be collected";
     return complain(`berth gc: ${message}`, EXIT.config);
   }
   const stop = new AbortController();

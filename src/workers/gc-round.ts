@@ -6,6 +6,7 @@
 import type { App } from "../app.ts";
 import { noteDefaultPolicy } from "../domain/autoprune/due.ts";
 import { pruneNext } from "../domain/autoprune/prune.ts";
+import { collected } from "../domain/gc/features.ts";
 import { type PurgeQueue, purgeDeleted } from "../domain/gc/jobs.ts";
 import { collect } from "../domain/gc/round.ts";
 import { Tally } from "../domain/gc/tally.ts";
@@ -16,25 +17,24 @@ export type GcApp = Pick<App, "config" | "db" | "storage" | "clock" | "log">;
 
 /** What the config turns on. */
 function queuesOf({ config }: Pick<App, "config">): PurgeQueue[] {
-  return [
-    ...(config.FEATURE_REPOSITORY_GARBAGE_COLLECTION ? (["repositorygc"] as const) : []),
-    ...(config.FEATURE_NAMESPACE_GARBAGE_COLLECTION ? (["namespacegc"] as const) : []),
-  ];
+  const { repositories, namespaces } = collected(config);
+  return [...(repositories ? (["repositorygc"] as const) : []), ...(namespaces ? (["namespacegc"] as const) : [])];
 }
 
 /** True where this config leaves anything to collect. */
-export function collectsAnything(app: Pick<App, "config">): boolean {
-  return app.config.FEATURE_GARBAGE_COLLECTION || app.config.FEATURE_AUTO_PRUNE || queuesOf(app).length > 0;
+export function collectsAnything({ config }: Pick<App, "config">): boolean {
+  return Object.values(collected(config)).includes(true);
 }
 
 /** Collects until nothing is due or `signal` says to stop. What fails is logged and counted in the tally. */
 export async function runRound(app: GcApp, signal: AbortSignal): Promise<Tally> {
   const tally = new Tally();
+  const on = collected(app.config);
   try {
     await noteRound(app.db, tally, async () => {
-      if (app.config.FEATURE_AUTO_PRUNE) await prune(app, signal);
+      if (on.auto_prune) await prune(app, signal);
       await purgeDeleted(app, queuesOf(app), tally, signal);
-      if (app.config.FEATURE_GARBAGE_COLLECTION) await collect(app, tally, signal);
+      if (on.garbage_collection) await collect(app, tally, signal);
     });
   } catch (error) {
     if (!signal.aborted) {

@@ -1,5 +1,7 @@
 /** `berth gc` beside a running registry: what it tells, what it collects, how it exits. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { isAnythingDue } from "../../src/domain/gc/round.ts";
+import { runRound } from "../../src/workers/gc-round.ts";
 import { dayMs, type GcWorld, startGcWorld, windowMs } from "../gc/world.ts";
 import { type CommandResult, exitCodes, runBerth } from "./command.ts";
 
@@ -12,7 +14,7 @@ beforeAll(async () => {
 afterAll(() => world?.stop());
 
 /** The server's own collection is off, so that the command finds something; its own config turns it on. */
-function gc(args: readonly string[], isOn = true): Promise<CommandResult> {
+function gc(args: readonly string[], isOn = true, more: Record<string, unknown> = {}): Promise<CommandResult> {
   const { dataDir, environment } = world.api.berth;
   const features = isOn
     ? {
@@ -22,7 +24,7 @@ function gc(args: readonly string[], isOn = true): Promise<CommandResult> {
       }
     : { FEATURE_AUTO_PRUNE: false };
   const overrides = JSON.parse(environment.QUAY_OVERRIDE_CONFIG ?? "{}") as Record<string, unknown>;
-  const env = { ...environment, QUAY_OVERRIDE_CONFIG: JSON.stringify({ ...overrides, ...features }) };
+  const env = { ...environment, QUAY_OVERRIDE_CONFIG: JSON.stringify({ ...overrides, ...features, ...more }) };
   return runBerth(["gc", "--data", dataDir, ...args], { cwd: dataDir, env });
 }
 
@@ -120,4 +122,30 @@ test("a config that lets nothing be collected is told, and --status works with i
   const status = await gc(["--status"], false);
   expect(status.code).toBe(exitCodes.ok);
   expect(status.stdout).toContain("off: garbage collection, repositories, namespaces, auto prune");
+});
+
+test("a read-only registry keeps everything: neither the command nor a worker takes what is due", async () => {
+  const { admin, app } = world.api;
+  const image = await admin.pushImage("admin/frozen", "v1");
+  const options = { method: "DELETE", scope: "repository:admin/frozen:delete" };
+  expect((await admin.request("/v2/admin/frozen/manifests/v1", options)).status).toBe(202);
+  const su = await world.api.as("admin");
+  await admin.pushImage("admin/frozen-too", "v1");
+  expect((await su.delete("/repository/admin/frozen-too")).status).toBe(204);
+  await world.pass(windowMs + dayMs);
+  const before = await world.stored();
+  expect(before).toContain(image.config.digest);
+
+  const { code, stderr } = await gc([], true, { REGISTRY_STATE: "readonly" });
+  expect(code).toBe(exitCodes.config);
+  expect(stderr).toContain("REGISTRY_STATE is readonly: nothing is collected");
+  const on = { FEATURE_GARBAGE_COLLECTION: true, FEATURE_REPOSITORY_GARBAGE_COLLECTION: true } as const;
+  const frozen = { ...app, config: { ...app.config, ...on, REGISTRY_STATE: "readonly" as const } };
+  expect((await runRound(frozen, new AbortController().signal)).isEmpty).toBe(true);
+  expect([await isAnythingDue(frozen), await world.stored()]).toEqual([false, before]);
+
+  const open = { ...app, config: { ...app.config, ...on } };
+  expect(await isAnythingDue(open)).toBe(true);
+  await runRound(open, new AbortController().signal);
+  expect(await world.stored()).not.toContain(image.config.digest);
 });

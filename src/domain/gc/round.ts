@@ -7,6 +7,7 @@ import type { App } from "../../app.ts";
 import { toBoolean } from "../../db/decode.ts";
 import { errorFields } from "../../observe/logger.ts";
 import { collectBlobs } from "./blobs.ts";
+import { collected } from "./features.ts";
 import { collectLinks } from "./links.ts";
 import { collectManifests } from "./manifests.ts";
 import { Pace } from "./pace.ts";
@@ -74,10 +75,11 @@ export async function isAnythingDue({ db, config }: Pick<App, "db" | "config">):
       exists (select 1 from job where queue = 'namespacegc' and lane = '' and due_ms <= ${nowMs}
                 and attempts_left > 0) as namespace`;
   if (!row) return false;
+  const on = collected(config);
   return (
-    (config.FEATURE_GARBAGE_COLLECTION && toBoolean(row.collectable)) ||
-    (config.FEATURE_AUTO_PRUNE && toBoolean(row.prunable)) ||
-    (config.FEATURE_REPOSITORY_GARBAGE_COLLECTION && toBoolean(row.repository)) ||
-    (config.FEATURE_NAMESPACE_GARBAGE_COLLECTION && toBoolean(row.namespace))
+    (on.garbage_collection && toBoolean(row.collectable)) ||
+    (on.auto_prune && toBoolean(row.prunable)) ||
+    (on.repositories && toBoolean(row.repository)) ||
+    (on.namespaces && toBoolean(row.namespace))
   );
 }

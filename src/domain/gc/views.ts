@@ -3,29 +3,18 @@
 import type { Config } from "../../config/schema.ts";
 import type { Explanation } from "./explain.ts";
 import type { Reason } from "./explain-reasons.ts";
+import { collected, type GcFeatures } from "./features.ts";
 import type { GcStatus } from "./status.ts";
 import type { Freed } from "./totals.ts";
 
-type GcConfig = Pick<
-  Config,
-  | "FEATURE_GARBAGE_COLLECTION"
-  | "FEATURE_REPOSITORY_GARBAGE_COLLECTION"
-  | "FEATURE_NAMESPACE_GARBAGE_COLLECTION"
-  | "FEATURE_AUTO_PRUNE"
-  | "GARBAGE_COLLECTION_FREQUENCY"
->;
+type GcConfig = GcFeatures & Pick<Config, "GARBAGE_COLLECTION_FREQUENCY">;
 
 /** A count with "more" ends at its bound; `exact` false means "at least". */
 export function gcStatusView(config: GcConfig, status: GcStatus) {
   const { freed } = status;
   return {
     at_ms: status.atMs,
-    enabled: {
-      garbage_collection: config.FEATURE_GARBAGE_COLLECTION,
-      repositories: config.FEATURE_REPOSITORY_GARBAGE_COLLECTION,
-      namespaces: config.FEATURE_NAMESPACE_GARBAGE_COLLECTION,
-      auto_prune: config.FEATURE_AUTO_PRUNE,
-    },
+    enabled: collected(config),
     frequency_s: config.GARBAGE_COLLECTION_FREQUENCY,
     waiting: status.waiting.map(({ kind, waiting, due, firstDueMs, failing }) => ({
       kind,
@@ -64,7 +53,7 @@ export function explanationView(config: GcConfig, explanation: Explanation) {
   const { content } = explanation;
   return {
     ...explanationOf(explanation),
-    enabled: config.FEATURE_GARBAGE_COLLECTION,
+    enabled: collected(config).garbage_collection,
     content: content ? explanationOf(content) : null,
   };
 }
