@@ -154,6 +154,17 @@ withDatabases("the job queue", (databases) => {
     }
   });
 
+  test("one that is asked for while it runs is due at once when it is given back for a while", async () => {
+    const db = await open();
+    await put(db, { dedupeKey: "a" });
+    const job = await must(take(db));
+    await put(db, { dedupeKey: "a" });
+    await postponeJob(db, job, leaseMs);
+    const again = await must(take(db));
+    await postponeJob(db, again, leaseMs);
+    expect(await take(db)).toBeUndefined();
+  });
+
   test("one job waits for each key, and one that is asked for while it runs runs again", async () => {
     const db = await open();
     await put(db, { dedupeKey: "a" });

@@ -204,13 +204,17 @@ export async function withdrawJob(tx: Tx, queue: QueueName, dedupeKey: string): 
   await tx.sql`/* queue.withdraw */ delete from job where queue = ${queue} and dedupe_key = ${dedupeKey}`;
 }
 
-/** Gives a job back without having tried it, for `delayMs`: what it needs is away, or this worker stops. */
+/**
+ * Gives a job back without having tried it, for `delayMs`: what it needs is away, or this worker stops. One that was asked for
+ * again meanwhile is due at once: what it was found to wait for may have changed.
+ */
 export async function postponeJob(db: Database, job: TakenJob, delayMs: number): Promise<void> {
   const { nowMs } = db.dialect;
   await db.tx(async (tx) => {
     await tx.sql`/* queue.postpone */
       update job
-      set due_ms = ${nowMs} + ${delayMs}, attempts_left = attempts_left + 1, lease_owner = null, lease_until_ms = null
+      set due_ms = case when again then ${nowMs} else ${nowMs} + ${delayMs} end, attempts_left = attempts_left + 1,
+          lease_owner = null, lease_until_ms = null, again = false
       where id = ${job.id} and lease_owner = ${job.owner}`;
   });
 }

@@ -1,6 +1,9 @@
 /** Organizations and users that were deleted and come back, with what was theirs; what was given out stays ended. */
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { takeJob } from "../../src/db/queue.ts";
+import { purgeRepository } from "../../src/domain/gc/purge-repository.ts";
+import { Tally } from "../../src/domain/gc/tally.ts";
 import { type ApiClient, envelopeOf } from "../api/harness.ts";
 import { password } from "../registry/harness.ts";
 import { basicAuthorization, type PushedImage, type RegistryClient } from "../support/registry-client.ts";
@@ -358,4 +361,23 @@ test("who restores an organization and what removes it are never both right", as
     expect([answer.status, pulled.status]).toEqual(answer.status === 200 ? [200, 200] : [404, 401]);
     expect((await world.stored()).includes(image.config.digest)).toBe(answer.status === 200);
   }
+});
+
+test("a removal that stood still since its repository came back does not take it when it goes with its organization", async () => {
+  const { app } = world.api;
+  await ok(su.post("/organization/", { name: "twice", email: "twice@example.com" }));
+  const image = await client.pushImage("twice/app", "v1");
+  await ok(su.delete("/repository/twice/app"));
+  const list = (await ok(su.get("/organization/twice/deleted"))) as unknown as { repositories: { uuid: string }[] };
+  await world.pass(windowMs + minuteMs);
+  // Taken, and about to begin.
+  const job = await takeJob(app.db, "repositorygc", { leaseMs: minuteMs });
+  expect(job).toBeDefined();
+  await ok(su.post(`/organization/twice/deleted/${list.repositories[0]?.uuid}/restore`, {}));
+  await ok(su.delete("/organization/twice"));
+  const { signal } = new AbortController();
+  expect(await purgeRepository(app, Number(job?.payload.repositoryId), new Tally(), signal)).toBeUndefined();
+  expect((await restore((await latest("twice")).uuid)).status).toBe(200);
+  expect((await client.pullManifest("twice/app", "v1")).status).toBe(200);
+  expect(await world.stored()).toContain(image.config.digest);
 });

@@ -20,12 +20,15 @@ export async function claimRepository(
     const [row] = await tx.sql<{
       namespace_id: number;
       restore_name: string | null;
+      restore_state: string | null;
       deleted_ms: number;
     }>`/* purge.lock_repository */
-      select namespace_id, restore_name, deleted_ms from repository
+      select namespace_id, restore_name, restore_state, deleted_ms from repository
       where id = ${repositoryId} and deleted_ms is not null ${tx.dialect.forUpdate}`;
     if (!row) return "gone";
-    if (row.restore_name !== null && goes === "by itself") {
+    if (goes === "by itself" && row.restore_state !== null) {
+      // It came back since somebody asked for its removal, and was deleted with its namespace: that one's removal takes it.
+      if (row.restore_name === null) return "gone";
       const leftMs = await findLeftMs(tx, toNumber(row.namespace_id), toNumber(row.deleted_ms));
       if (leftMs > 0) return leftMs;
     }
