@@ -9,6 +9,8 @@ import { countNamed, settleUsage } from "../quota/count.ts";
 import { healCopy } from "./bad-copies.ts";
 import { beingDeleted, firstLease } from "./reserve.ts";
 
+type LinkConfig = Pick<Config, "FEATURE_SPARSE_MANIFEST" | "FEATURE_QUOTA_MANAGEMENT" | "QUOTA_INVALIDATE_TOTALS">;
+
 export interface BlobFacts {
   readonly id: number;
   readonly digest: Digest;
@@ -101,16 +103,20 @@ export async function holdBlob(tx: Tx, blobId: number): Promise<boolean> {
  * images) are joined to it. Nothing follows in the transaction: what a namespace uses is settled here.
  */
 export async function linkBlob(
-  config: Config,
+  config: LinkConfig,
   tx: Tx,
   link: { repositoryId: number; blobId: number; digest: Digest; leaseUntilMs: number; nowMs: number },
 ): Promise<void> {
+  // A manifest that is just being put there is waited for: it may miss this blob, and be missed by the look below.
+  if (config.FEATURE_SPARSE_MANIFEST) {
+    await tx.sql`/* blob.await_manifest */ select id from repository where id = ${link.repositoryId} ${tx.dialect.forKeyShare}`;
+  }
   await tx.sql`/* blob.link */
     insert into repository_blob (repository_id, blob_id, lease_until_ms, created_ms)
     values (${link.repositoryId}, ${link.blobId}, ${link.leaseUntilMs}, ${link.nowMs})
     on conflict (repository_id, blob_id) do update
       set lease_until_ms = excluded.lease_until_ms, deleted_ms = null`;
-  // After the insert, which waits for a manifest that is just being put there. Most repositories never wait for a blob.
+  // Most repositories never wait for a blob.
   const waiting = await tx.sql<{ manifest_id: number }>`/* blob.waiting */
     select manifest_id from manifest_missing_blob
     where repository_id = ${link.repositoryId} and digest = ${link.digest} limit 1`;
@@ -118,7 +124,7 @@ export async function linkBlob(
 }
 
 async function joinWaiting(
-  config: Config,
+  config: LinkConfig,
   tx: Tx,
   link: { repositoryId: number; blobId: number; digest: Digest },
 ): Promise<void> {

@@ -134,7 +134,11 @@ export class Reasons {
         return this.#until({ kind: "repository", name, sentence: `repository "${name}" has it` }, untilMs, because);
       }),
     );
-    const reservation = { kind: "reservation", name: "", sentence: "a push relies on its bytes" } as const;
+    const reservation = {
+      kind: "reservation",
+      name: "",
+      sentence: "a push relies on its bytes, or a store that has them is away",
+    } as const;
     return findLast([this.#until(reservation, leaseMs), ...ofLinks]);
   }
 
