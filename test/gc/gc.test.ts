@@ -2,8 +2,11 @@
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
+import { purgeDeleted } from "../../src/domain/gc/jobs.ts";
 import { collect } from "../../src/domain/gc/round.ts";
 import { Tally } from "../../src/domain/gc/tally.ts";
+import { RegistryError } from "../../src/errors.ts";
+import type { StorageDriver } from "../../src/storage/driver.ts";
 import { mediaTypes, type PushedImage, type RegistryClient } from "../support/registry-client.ts";
 import { dayMs, type GcWorld, startGcWorld, windowMs } from "./world.ts";
 
@@ -315,6 +318,40 @@ describe("as a whole", () => {
     expect(await world.stored()).toEqual([]);
     expect(await counts()).toEqual(before);
   });
+});
+
+test("what is removed waits for no store that is away but for what lies there", async () => {
+  const su = await world.api.as("admin");
+  expect((await su.post("/organization/", { name: "away", email: "away@example.com" })).status).toBe(201);
+  for (const path of ["away/one", "away/two"]) {
+    await client.pushImage(path, "v1");
+    const scope = `repository:${path}:pull,push`;
+    const upload = await client.request(`/v2/${path}/blobs/uploads/`, { method: "POST", scope });
+    if (path === "away/two") continue;
+    const location = upload.headers.get("location") ?? "";
+    expect((await client.request(location, { method: "PATCH", body: randomBytes(1000), scope })).status).toBe(202);
+  }
+  await world.api.app.db.sql`/* test.end */
+    delete from upload_session where repository_id in (select id from repository where path = 'away/two')`;
+  expect((await su.delete("/organization/away")).status).toBe(204);
+  await world.pass(windowMs + dayMs);
+  const { app } = world.api;
+  const driver = (location: string): StorageDriver =>
+    new Proxy(app.storage.driver(location), {
+      get(target, name) {
+        if (name === "deleteUpload") throw new RegistryError("unavailable", { message: "the store is away" });
+        const value = Reflect.get(target, name);
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+  const tally = new Tally();
+  const { signal } = new AbortController();
+  await purgeDeleted({ ...app, storage: { ...app.storage, driver } }, ["namespacegc"], tally, signal);
+  await collect(app, tally);
+  expect([tally.namespaces, tally.repositories, tally.failures, await world.stored()]).toEqual([0, 1, 0, []]);
+  await world.pass(hourMs);
+  const rest = await world.collect();
+  expect([rest.namespaces, rest.repositories, await world.api.uploads()]).toEqual([1, 1, []]);
 });
 
 describe("by itself", () => {

@@ -25,15 +25,7 @@ export async function purgeNamespace(
   const claim = await claimAccount(app.db, accountId);
   if (claim === "gone") return undefined;
   if (typeof claim === "number") return claim;
-  for (let isLeft = true; isLeft; ) {
-    const repositories = await app.db.sql<{ id: number }>`/* purge.repositories */
-      select id from repository where namespace_id = ${accountId} order by id limit ${PAGE}`;
-    for (const { id } of repositories) {
-      signal.throwIfAborted();
-      await purgeRepository(app, toNumber(id), tally, signal, "with its namespace");
-    }
-    isLeft = repositories.length > 0;
-  }
+  await purgeRepositories(app, accountId, tally, signal);
   for (let isLeft = true; isLeft; ) {
     const robots = await app.db.sql<{ id: number }>`/* purge.robots */
       select id from account where owner_id = ${accountId} order by id limit ${PAGE}`;
@@ -46,6 +38,27 @@ export async function purgeNamespace(
   await removeAccount(app, accountId);
   if (claim.kind !== "robot") tally.namespaces++;
   return undefined;
+}
+
+/** All of them, also when one fails, whose reason is thrown at the end: a store that is away holds up nothing else. */
+async function purgeRepositories(app: PurgeApp, accountId: number, tally: Tally, signal: AbortSignal): Promise<void> {
+  const failures: unknown[] = [];
+  for (let afterId = 0; ; ) {
+    const repositories = await app.db.sql<{ id: number }>`/* purge.repositories */
+      select id from repository where namespace_id = ${accountId} and id > ${afterId} order by id limit ${PAGE}`;
+    if (repositories.length === 0) break;
+    for (const row of repositories) {
+      signal.throwIfAborted();
+      afterId = toNumber(row.id);
+      try {
+        await purgeRepository(app, afterId, tally, signal, "with its namespace");
+      } catch (error) {
+        signal.throwIfAborted();
+        failures.push(error);
+      }
+    }
+  }
+  if (failures.length > 0) throw failures[0];
 }
 
 /** One without repositories and robots. Its uploads in others' repositories end. */

@@ -35,6 +35,8 @@ export async function purgeRepository(
     while ((await step()) > 0) signal.throwIfAborted();
   };
   await again(() => app.db.tx((tx) => removeManifests(app.config, tx, repositoryId, tally)));
+  // Before its uploads as well: their store may be away, and what lies elsewhere need not wait for it.
+  await again(() => app.db.tx((tx) => letGoOfBlobs(tx, repositoryId, tally)));
   await again(() => endUploads(app, repositoryId));
   await again(() => app.db.tx((tx) => letGoOfBlobs(tx, repositoryId, tally)));
   await again(() => app.db.tx((tx) => removePulls(tx, repositoryId)));
