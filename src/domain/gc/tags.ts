@@ -20,13 +20,20 @@ export async function endExpiredTags(db: Database): Promise<number> {
   if (!due) return 0;
   return db.tx(async (tx) => {
     // Apart from the update: in one with it PostgreSQL may ask anew for each row, and the limit would hold for none.
-    const expired = await tx.sql<{ id: number }>`/* gc.lock_expired */
-      select id from tag where expires_ms is not null and end_ms is null and expires_ms <= ${nowMs}
-      order by expires_ms limit ${BATCH} ${skipLocked}`;
-    const ids = expired.map((row) => toNumber(row.id));
+    const expired = await tx.sql<{ id: number; repository_id: number }>`/* gc.expired */
+      select id, repository_id from tag where expires_ms is not null and end_ms is null and expires_ms <= ${nowMs}
+      order by expires_ms limit ${BATCH}`;
+    // Their repositories before them, as a push does: it would wait for a tag of ours, and we for its repository.
+    const locked = await tx.sql<{ id: number }>`/* gc.lock_expired */
+      select id from repository where ${inList(
+        "id",
+        expired.map((row) => toNumber(row.repository_id)),
+      )} order by id ${skipLocked}`;
+    const repositoryIds = new Set(locked.map((row) => toNumber(row.id)));
+    const ids = expired.filter((row) => repositoryIds.has(toNumber(row.repository_id))).map((row) => toNumber(row.id));
     const rows = await tx.sql<{ repository_id: number; name: string; end_ms: number }>`/* gc.end_expired */
       update tag set end_ms = case when expires_ms < start_ms then start_ms else expires_ms end
-      where ${inList("id", ids)} returning repository_id, name, end_ms`;
+      where ${inList("id", ids)} and end_ms is null and expires_ms <= ${nowMs} returning repository_id, name, end_ms`;
     const earliest = new Map<number, number>();
     for (const row of rows) {
       const repositoryId = toNumber(row.repository_id);
