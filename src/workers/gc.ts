@@ -5,6 +5,7 @@
 
 import { noteDefaultPolicy } from "../domain/autoprune/due.ts";
 import { isAnythingDue } from "../domain/gc/round.ts";
+import { Tally } from "../domain/gc/tally.ts";
 import { type GcApp, runRound } from "./gc-round.ts";
 import type { WorkerEvent } from "./messages.ts";
 import { type Looping, startRounds } from "./rounds.ts";
@@ -39,7 +40,10 @@ export function collectWhenDue(app: GcApp, options: Omit<SpawnOptions, "work">):
     isDue: async () => {
       if (!knowsDefault) await noteDefaultPolicy(app.db, app.config);
       knowsDefault = true;
-      return isAnythingDue(app);
+      const isDue = await isAnythingDue(app);
+      // A look that finds nothing is a round too: who watches quay_gc_iterations_total wants to see that somebody looks.
+      if (!isDue) options.onEvent({ of: "gc", tally: new Tally(), isIdle: true });
+      return isDue;
     },
   });
 }

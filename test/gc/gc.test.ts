@@ -355,6 +355,21 @@ test("what is removed waits for no store that is away but for what lies there", 
 });
 
 describe("by itself", () => {
+  test("a server with nothing to collect counts its looks as rounds", async () => {
+    const own = await startGcWorld({ FEATURE_GARBAGE_COLLECTION: true, GARBAGE_COLLECTION_FREQUENCY: 1 });
+    try {
+      const rounds = async () => {
+        const text = await (await fetch(`${own.api.berth.metricsUrl}/metrics`)).text();
+        return Number(/^quay_gc_iterations_total\{.*\} (\d+)$/m.exec(text)?.[1]);
+      };
+      const deadline = performance.now() + 20_000;
+      while ((await rounds()) < 2 && performance.now() < deadline) await Bun.sleep(100);
+      expect(await rounds()).toBeGreaterThan(1);
+    } finally {
+      await own.stop();
+    }
+  });
+
   test("a server collects, tells its metrics, and gives back the disk", async () => {
     const own = await startGcWorld({
       FEATURE_GARBAGE_COLLECTION: true,
