@@ -226,6 +226,10 @@ test("FEATURE_AUTO_PRUNE off: there are no such routes; a wrong default policy i
     { method: "creation_date", value: 5 },
     { method: "creation_date", value: "soon" },
     { method: "last_pull_date", value: 5 },
+    { method: "creation_date", value: "0d" },
+    { method: "number_of_tags", value: 1e12 },
+    { method: "number_of_tags", value: 5, tagPattern: "(" },
+    { method: "number_of_tags", value: 5, tagPattern: "" },
   ]) {
     const wrong = startApi({ DEFAULT_NAMESPACE_AUTOPRUNE_POLICY: policy });
     await expect(wrong).rejects.toThrow("DEFAULT_NAMESPACE_AUTOPRUNE_POLICY");

@@ -113,6 +113,17 @@ test("the config's policy holds where a namespace has none, from the start that 
   expect(await without.tags()).toEqual(["v4"]);
 });
 
+test("the config's policy may be for some tags only", async () => {
+  const { push, tags } = await scene();
+  await push("ci-1", "v1", "ci-2", "v2");
+  const policy = { method: "number_of_tags", value: 1, tagPattern: "^ci-" };
+  await prune({ DEFAULT_NAMESPACE_AUTOPRUNE_POLICY: policy });
+  expect(await tags()).toEqual(["ci-2", "v1", "v2"]);
+  await push("ci-3", "v3");
+  await prune({ DEFAULT_NAMESPACE_AUTOPRUNE_POLICY: { ...policy, tagPatternMatches: false } });
+  expect(await tags()).toEqual(["ci-2", "ci-3", "v3"]);
+});
+
 test("asks nothing of repositories that no policy is for", async () => {
   const { push } = await scene();
   await world.api.app.db.sql`/* test.none */ delete from setting where key = 'autoprune_default'`;

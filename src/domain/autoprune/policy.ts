@@ -82,7 +82,8 @@ export async function listRulesFor(
   const rules: RuleInForce[] = rows.map(decodePolicy);
   const byDefault = config.DEFAULT_NAMESPACE_AUTOPRUNE_POLICY;
   if (byDefault && !rows.some((row) => row.repository_id === null)) {
-    rules.push({ ...byDefault, uuid: undefined, tagPattern: undefined, tagPatternMatches: true });
+    const { method, value, tagPattern, tagPatternMatches = true } = byDefault;
+    rules.push({ method, value, tagPattern, tagPatternMatches, uuid: undefined });
   }
   return rules;
 }
