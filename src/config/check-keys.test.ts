@@ -27,7 +27,12 @@ describe("a wrong value is named with its key and what would be right", () => {
     [
       "fraction of a second",
       { QUOTA_TOTAL_DELAY_SECONDS: 1.5 },
-      "QUOTA_TOTAL_DELAY_SECONDS must be a whole number of seconds from 0 up. It is 1.5.",
+      "QUOTA_TOTAL_DELAY_SECONDS must be a whole number of seconds from 0 to 1209600. It is 1.5.",
+    ],
+    [
+      "a rest longer than a timer can be",
+      { GARBAGE_COLLECTION_FREQUENCY: 2_592_000 },
+      "GARBAGE_COLLECTION_FREQUENCY must be a whole number of seconds from 1 to 1209600. It is 2592000.",
     ],
     ["number as text", { V2_PAGINATION_SIZE: "50" }, 'V2_PAGINATION_SIZE must be a number from 1 up. It is "50".'],
     ["share", { DISKSPACE_HEALTH_THRESHOLD: 2 }, "DISKSPACE_HEALTH_THRESHOLD must be a number from 0 to 1. It is 2."],

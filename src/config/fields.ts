@@ -57,6 +57,9 @@ const whole = (unit: string, min: number, max = UNBOUNDED) => {
 
 export const count = (initial: number, min = 0) => whole("items", min).default(initial);
 export const seconds = (initial: number, min = 0) => whole("seconds", min).default(initial);
+/** What a timer waits for: one that is asked for more than 24 days fires each millisecond. */
+const TIMER_SECONDS_MAX = 14 * 24 * 3600;
+export const timerSeconds = (initial: number, min = 1) => whole("seconds", min, TIMER_SECONDS_MAX).default(initial);
 export const minutes = (initial: number, min = 0) => whole("minutes", min).default(initial);
 export const bytes = (initial: number) => whole("bytes", 0).default(initial);
 const maybeCount = whole("items", 0).optional();

@@ -16,6 +16,7 @@ import {
   seconds,
   text,
   texts,
+  timerSeconds,
 } from "../fields.ts";
 
 export const LOG_PRODUCERS = ["elasticsearch", "kafka", "kinesis_stream", "splunk", "splunk_hec"] as const;
@@ -97,7 +98,7 @@ export const logKeys = {
   EXPORT_ACTION_LOGS_SECONDS: seconds(3600, 1),
   EXPORT_ACTION_LOGS_MAXIMUM_SECONDS: seconds(3600, 1),
   EXPORT_ACTION_LOGS_MAXIMUM_QUERY_TIME_SECONDS: seconds(30, 1),
-  EXPORT_ACTION_LOGS_WORKER_POLL_PERIOD: seconds(60, 1),
+  EXPORT_ACTION_LOGS_WORKER_POLL_PERIOD: timerSeconds(60),
   FEATURE_AGGREGATED_LOG_COUNT_RETRIEVAL: bool(true),
   DISABLED_FOR_AUDIT_LOGS: texts(),
   DISABLED_FOR_PULL_LOGS: texts(),

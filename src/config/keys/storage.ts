@@ -20,6 +20,7 @@ import {
   sizeText,
   text,
   texts,
+  timerSeconds,
 } from "../fields.ts";
 
 const partError = "must be a whole number of MiB from 5 to 512";
@@ -180,7 +181,7 @@ export const storageKeys = {
   LOG_ARCHIVE_PATH: text("logarchive/"),
   MAXIMUM_LAYER_SIZE: sizeText().default("20G"),
   CLEAN_BLOB_UPLOAD_FOLDER: bool(true),
-  BLOBUPLOAD_CLEANUP_FREQUENCY: seconds(3600, 1),
+  BLOBUPLOAD_CLEANUP_FREQUENCY: timerSeconds(3600),
   BLOBUPLOAD_DELETION_DATE_THRESHOLD: minutes(2880, 1),
   PUSH_TEMP_TAG_EXPIRATION_SEC: seconds(3600),
   SIGNED_GRANT_EXPIRATION_SEC: seconds(86_400),
