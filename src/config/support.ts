@@ -208,6 +208,8 @@ const WITHOUT_MEANING_HERE: readonly ConfigKey[] = [
   "INSTANCE_SERVICE_KEY_LOCATION",
   // Queues are rows of one table under Quay's names, which metrics show; a job leaves it with its end.
   "NAMESPACE_GC_QUEUE_NAME",
+  // The registry's size is counted when a superuser asks, and not from time to time.
+  "QUOTA_REGISTRY_SIZE_POLL_PERIOD",
   "QUEUE_CLEANUP_FREQUENCY",
   "REPOSITORY_GC_QUEUE_NAME",
   "SETUP_COMPLETE",
