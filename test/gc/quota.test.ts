@@ -130,7 +130,7 @@ test("a full namespace is refused with Quay's words where an upload begins, grow
   expect(own).toMatchObject([{ kind: "quota_error", metadata: { namespace: "full", severity: "Reject" } }]);
 });
 
-test("a warning lets the push through and tells the admins once", async () => {
+test("a warning lets the push through and tells the admins once, until they dismiss it", async () => {
   const id = await organization("warn");
   await limit(id, 1000, [
     ["Warning", 50],
@@ -139,11 +139,22 @@ test("a warning lets the push through and tells the admins once", async () => {
   const layer = bytes("warn", 600);
   await push("warn/a", "x", [layer]);
   expect((await put("warn/a", "y", imageOf(CONFIG, [layer]))).status).toBe(201);
-  const notices = await su.get("/user/notifications");
-  const own = notices.body.notifications.filter(
-    (notice: { metadata: { namespace?: string } }) => notice.metadata.namespace === "warn",
-  );
-  expect(own).toMatchObject([{ kind: "quota_warning", metadata: { namespace: "warn", severity: "Warning" } }]);
+  const notices = async () => {
+    const { body } = await su.get("/user/notifications?limit=100");
+    return body.notifications.filter((notice: { metadata: { namespace?: string } }) => {
+      return notice.metadata.namespace === "warn";
+    });
+  };
+  const told = { kind: "quota_warning", metadata: { namespace: "warn", severity: "Warning" }, dismissed: false };
+  const first = await notices();
+  expect(first).toMatchObject([told]);
+  expect((await su.put(`/user/notifications/${first[0].id}`, { dismissed: true })).status).toBe(200);
+  expect(await notices()).toEqual([]);
+  for (const tag of ["z1", "z2"]) expect((await put("warn/a", tag, imageOf(CONFIG, [layer]))).status).toBe(201);
+  const second = await notices();
+  expect(second).toMatchObject([told]);
+  expect(second[0].id).not.toBe(first[0].id);
+  expect((await su.get(`/user/notifications/${first[0].id}`)).status).toBe(404);
 });
 
 test("totals that are wrong are found, reported and counted again", async () => {

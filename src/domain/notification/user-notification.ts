@@ -61,6 +61,12 @@ export async function deleteUserNotifications(tx: Tx, subjectKey: string): Promi
   await tx.sql`/* user_notification.settle */ delete from user_notification where subject_key = ${subjectKey}`;
 }
 
+/** Forgets the notices about something that their readers dismissed, so that each keeps at most one. */
+export async function deleteDismissedNotifications(tx: Tx, subjectKey: string): Promise<void> {
+  await tx.sql`/* user_notification.forget */
+    delete from user_notification where subject_key = ${subjectKey} and dismissed = true`;
+}
+
 interface NotificationRow {
   uuid: string;
   kind: string;

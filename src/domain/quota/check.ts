@@ -8,7 +8,7 @@ import type { Database, Db, SqlQuery, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
 import { RegistryError } from "../../errors.ts";
 import { errorFields } from "../../observe/logger.ts";
-import { insertUserNotification } from "../notification/user-notification.ts";
+import { deleteDismissedNotifications, insertUserNotification } from "../notification/user-notification.ts";
 import { settleUsage, type UsageChange } from "./count.ts";
 
 type CheckApp = Pick<App, "config" | "db" | "clock" | "log">;
@@ -129,7 +129,10 @@ export async function tellingOfQuota<T>(app: CheckApp, work: () => Promise<T>): 
 
 const KINDS = { Reject: "quota_error", Warning: "quota_warning" } as const satisfies Record<Severity, string>;
 
-/** Gives each admin of the namespace one notice, until it is put aside and deleted. A failure is logged: nobody waits for it. */
+/**
+ * Gives each admin of the namespace one notice, and another when that one was dismissed. A failure is logged: nobody waits
+ * for it.
+ */
 export async function tellAdmins(app: CheckApp, namespaceId: number, severity: Severity): Promise<void> {
   const subjectKey = `${KINDS[severity]}:${namespaceId}`;
   try {
@@ -138,6 +141,7 @@ export async function tellAdmins(app: CheckApp, namespaceId: number, severity: S
       const [namespace] = await tx.sql<{ username: string; kind: string }>`/* quota.lock_namespace */
         select username, kind from account where id = ${namespaceId} and deleted_ms is null ${tx.dialect.forUpdate}`;
       if (!namespace) return;
+      await deleteDismissedNotifications(tx, subjectKey);
       for (const accountId of await listUntold(tx, namespaceId, subjectKey)) {
         await insertUserNotification(tx, {
           accountId,
@@ -154,10 +158,10 @@ export async function tellAdmins(app: CheckApp, namespaceId: number, severity: S
   }
 }
 
-/** The user, or the admins of the organization, that have no such notice. */
+/** The user, or the admins of the organization, that have no such notice, or none that they still see. */
 async function listUntold(db: Db | Database, namespaceId: number, subjectKey: string): Promise<number[]> {
   const untold: SqlQuery<never> = db.sql`not exists (
-    select 1 from user_notification u where u.account_id = a.id and u.subject_key = ${subjectKey})`;
+    select 1 from user_notification u where u.account_id = a.id and u.subject_key = ${subjectKey} and u.dismissed = false)`;
   const rows = await db.sql<{ id: number }>`/* quota.untold_admins */
     select a.id from account a where a.id = ${namespaceId} and a.kind = 'user' and a.deleted_ms is null and ${untold}
     union
