@@ -7,6 +7,7 @@ import { migrate } from "./migrate.ts";
 import { migrations } from "./migrations.ts";
 import {
   countJobs,
+  countJobsUpTo,
   enqueue,
   failJob,
   finishJob,
@@ -222,5 +223,17 @@ withDatabases("the job queue", (databases) => {
       { queue, lane: "eu", total: 1, locked: 0 },
       { queue, lane: "us", total: 3, locked: 2 },
     ]);
+    const upTo = async (lane: string, max = 10) => {
+      const { total, due, locked } = await countJobsUpTo(db, queue, lane, max);
+      return [total, due, locked];
+    };
+    // The one that is put off waits, and yet there is nothing to do for a worker.
+    expect([await upTo("eu"), await upTo("us"), await upTo("nowhere")]).toEqual([
+      [1, 1, 0],
+      [3, 0, 2],
+      [0, 0, 0],
+    ]);
+    await put(db, { lane: "eu", payload: { n: 5 } });
+    expect(await upTo("eu", 1)).toEqual([1, 1, 0]);
   });
 });

@@ -232,14 +232,23 @@ export interface QueueCounts {
   readonly oldestMs: number;
 }
 
+/** A lane, and how many of its jobs could be taken now: those that are put off, tried again later or given up are none. */
+export interface LaneCounts extends QueueCounts {
+  readonly due: number;
+}
+
 /**
- * What stands in one lane of a queue, of its oldest `max` jobs: reads no further, in an index, so that whoever asks every few
+ * What stands in one lane of a queue, of its oldest `max` jobs: reads no further, in indexes, so that whoever asks every few
  * seconds costs the same however many wait.
  */
-export async function countJobsUpTo(db: Db, queue: QueueName, lane: string, max: number): Promise<QueueCounts> {
+export async function countJobsUpTo(db: Db, queue: QueueName, lane: string, max: number): Promise<LaneCounts> {
   const { nowMs } = db.dialect;
-  const [row] = await db.sql<Record<"total" | "locked" | "given_up" | "oldest_ms", unknown>>`/* queue.count_some */
+  const [row] = await db.sql<
+    Record<"total" | "locked" | "due" | "given_up" | "oldest_ms", unknown>
+  >`/* queue.count_some */
     select count(*) as total,
+           (select count(*) from (select 1 as one from job where queue = ${queue} and lane = ${lane} and due_ms <= ${nowMs}
+                                  limit ${max}) ready) as due,
            count(*) filter (where lease_until_ms > ${nowMs}) as locked,
            count(*) filter (where attempts_left = 0 and coalesce(lease_until_ms, 0) <= ${nowMs}) as given_up,
            coalesce(${nowMs} - min(created_ms), 0) as oldest_ms
@@ -250,6 +259,7 @@ export async function countJobsUpTo(db: Db, queue: QueueName, lane: string, max:
     lane,
     total: toNumber(row?.total ?? 0),
     locked: toNumber(row?.locked ?? 0),
+    due: toNumber(row?.due ?? 0),
     givenUp: toNumber(row?.given_up ?? 0),
     oldestMs: Math.max(0, toNumber(row?.oldest_ms ?? 0)),
   };

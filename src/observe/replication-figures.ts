@@ -8,7 +8,9 @@ import { registerScrapedGauge } from "./scraped-gauge.ts";
 
 export interface QueueFigures {
   readonly queue: string;
-  readonly total: number;
+  /** Jobs that could be taken now. What is put off, as the removal of what can be restored is, is none, as in Quay. */
+  readonly due: number;
+  /** Jobs that are worked on. */
   readonly locked: number;
 }
 
@@ -35,12 +37,9 @@ export function registerReplicationFigures(registry: Registry, source: Replicati
     registerScrapedGauge(registry, { name, help, labelNames: ["location"] }, async () =>
       (await source.stores()).map((each) => [{ location: each.location }, amount(each)]),
     );
-  queue("quay_queue_items_available", "jobs in a queue, counted up to 100000", ({ total }) => total);
-  queue(
-    "quay_queue_items_available_unlocked",
-    "of these, not taken by a worker",
-    ({ total, locked }) => total - locked,
-  );
+  const available = "jobs in a queue that are due or being worked on, counted up to 100000";
+  queue("quay_queue_items_available", available, ({ due, locked }) => due + locked);
+  queue("quay_queue_items_available_unlocked", "of these, not taken by a worker", ({ due }) => due);
   queue("quay_queue_items_locked", "of these, being worked on", ({ locked }) => locked);
   store("berth_storage_up", "1 when the store can be used", ({ isUp }) => (isUp ? 1 : 0));
   store("berth_replication_waiting", "blobs that a store still lacks", ({ waiting }) => waiting);

@@ -1,7 +1,7 @@
 /** What metrics and `berth storage status` show of queues and stores, remembered for a moment: counting reads indexes. */
 
 import type { App } from "../../app.ts";
-import { countJobsUpTo, QUEUES, type QueueCounts } from "../../db/queue.ts";
+import { countJobsUpTo, type LaneCounts, QUEUES, type QueueCounts } from "../../db/queue.ts";
 import { within } from "../../db/within.ts";
 import type { QueueFigures, ReplicationSource, StoreFigures } from "../../observe/replication-figures.ts";
 import { countExportsUpTo } from "../audit/export-count.ts";
@@ -17,9 +17,9 @@ const COUNT_MAX = 100_000;
 type FiguresApp = Pick<App, "db" | "storage" | "log">;
 
 export function replicationFigures(app: FiguresApp): ReplicationSource {
-  let asked: { readonly atMs: number; readonly counts: Promise<readonly QueueCounts[]> } | undefined;
+  let asked: { readonly atMs: number; readonly counts: Promise<readonly LaneCounts[]> } | undefined;
 
-  function counts(): Promise<readonly QueueCounts[]> {
+  function counts(): Promise<readonly LaneCounts[]> {
     const nowMs = performance.now();
     if (!asked || nowMs - asked.atMs > REMEMBER_MS) asked = { atMs: nowMs, counts: look(app) };
     return asked.counts;
@@ -40,7 +40,7 @@ export function replicationFigures(app: FiguresApp): ReplicationSource {
   };
 }
 
-async function look(app: FiguresApp): Promise<readonly QueueCounts[]> {
+async function look(app: FiguresApp): Promise<readonly LaneCounts[]> {
   try {
     return await within(LOOK_MS, countAll(app));
   } catch (error) {
@@ -50,9 +50,10 @@ async function look(app: FiguresApp): Promise<readonly QueueCounts[]> {
   }
 }
 
-async function countAll({ db, storage }: FiguresApp): Promise<QueueCounts[]> {
+async function countAll({ db, storage }: FiguresApp): Promise<LaneCounts[]> {
   const exports = await countExportsUpTo(db, COUNT_MAX);
-  const counts: QueueCounts[] = [{ ...exports, queue: "exportactionlogs", lane: "", givenUp: 0, oldestMs: 0 }];
+  const due = exports.total - exports.locked;
+  const counts: LaneCounts[] = [{ ...exports, due, queue: "exportactionlogs", lane: "", givenUp: 0, oldestMs: 0 }];
   for (const queue of QUEUES) {
     if (queue === "exportactionlogs") continue;
     const lanes = queue === REPLICATION_QUEUE ? storage.locations : [""];
@@ -62,11 +63,11 @@ async function countAll({ db, storage }: FiguresApp): Promise<QueueCounts[]> {
 }
 
 /** One entry for each queue, its lanes together. */
-function queuesOf(counts: readonly QueueCounts[]): QueueFigures[] {
+function queuesOf(counts: readonly LaneCounts[]): QueueFigures[] {
   const queues = new Map<string, QueueFigures>();
-  for (const { queue, total, locked } of counts) {
+  for (const { queue, due, locked } of counts) {
     const before = queues.get(queue);
-    queues.set(queue, { queue, total: total + (before?.total ?? 0), locked: locked + (before?.locked ?? 0) });
+    queues.set(queue, { queue, due: due + (before?.due ?? 0), locked: locked + (before?.locked ?? 0) });
   }
   return [...queues.values()];
 }
