@@ -61,6 +61,9 @@ test("what left the time machine and was collected counts no more, what can be r
     repositories: { "leave/a": 300 + CONFIG.length },
   });
   await checkTotals("leave");
+  expect((await su.delete("/repository/leave/a")).status).toBe(204);
+  const { body } = await su.get("/organization/leave/deleted");
+  expect(body.repositories).toMatchObject([{ name: "a", size_bytes: 300 + CONFIG.length }]);
 });
 
 test("a blob that a sparse image was waiting for counts when it comes", async () => {

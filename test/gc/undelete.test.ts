@@ -32,7 +32,7 @@ interface Listed {
   is_public: boolean;
   deleted_at: string;
   restorable_until: string;
-  size_bytes: number;
+  size_bytes: number | null;
 }
 
 async function deletedOf(base: string, who: ApiClient = su): Promise<Listed[]> {
@@ -153,7 +153,7 @@ describe("a repository of an organization", () => {
     while ((await world.api.app.lookup.repository(path)) && performance.now() < deadline) await Bun.sleep(20);
     expect(await world.api.app.lookup.repository(path)).toBeUndefined();
     const [listed] = await deletedOf("/organization/acme");
-    expect(listed).toMatchObject({ namespace: "acme", name: "app", is_public: true });
+    expect(listed).toMatchObject({ namespace: "acme", name: "app", is_public: true, size_bytes: null });
     const windowOf = Date.parse(listed?.restorable_until ?? "") - Date.parse(listed?.deleted_at ?? "");
     expect(Math.abs(windowOf - windowMs)).toBeLessThanOrEqual(1000);
     uuid = listed?.uuid ?? "";

@@ -8,6 +8,7 @@ import type { App } from "../../app.ts";
 import type { Config } from "../../config/schema.ts";
 import { listDeletedNamespaces } from "../../domain/namespace/deleted.ts";
 import { purgeDeletedNamespace, restoreNamespace } from "../../domain/namespace/restore-namespace.ts";
+import { showsQuota } from "../../domain/quota/report.ts";
 import {
   type ChosenRepository,
   listDeletedRepositories,
@@ -64,7 +65,8 @@ const repositoriesSchema = () =>
         name: z.string(),
         is_public: z.boolean(),
         ...whenFields(),
-        size_bytes: z.int(),
+        /** As far as it was counted; null while quotas are off and nobody counts. */
+        size_bytes: z.int().nullable(),
       }),
     ),
     next_page: z.string().optional(),
@@ -83,7 +85,7 @@ const actions = {
       name: each.name,
       is_public: each.visibility === "public",
       ...when(each),
-      size_bytes: each.sizeBytes,
+      size_bytes: showsQuota(app.config) ? each.sizeBytes : null,
     }));
     return json(200, { repositories, ...next });
   },
