@@ -42,7 +42,8 @@ export function collectWhenDue(app: GcApp, options: Omit<SpawnOptions, "work">):
       knowsDefault = true;
       const isDue = await isAnythingDue(app);
       // A look that finds nothing is a round too: who watches quay_gc_iterations_total wants to see that somebody looks.
-      if (!isDue) options.onEvent({ of: "gc", tally: new Tally(), isIdle: true });
+      const collects = app.config.FEATURE_GARBAGE_COLLECTION;
+      if (!isDue && collects) options.onEvent({ of: "gc", tally: new Tally(), isIdle: true });
       return isDue;
     },
   });
