@@ -23,24 +23,26 @@ const KINDS: Readonly<Record<string, string>> = {
   expiring_tags: "tags that expire",
   ended_tags: "ended tags in the time machine",
   manifests: "manifests to be looked at",
-  links: "blobs of repositories to be looked at",
+  links: "blobs in repositories to be looked at",
   blobs: "blobs to be looked at",
   repositories: "deleted repositories",
   namespaces: "deleted namespaces and robots",
   uploads: "uploads under way",
 };
 
+const KIND_WIDTH = Math.max(...Object.values(KINDS).map((text) => text.length));
+
 export function statusText(status: StatusView): string {
   const off = Object.entries(status.enabled).flatMap(([name, isOn]) => (isOn ? [] : [name.replaceAll("_", " ")]));
   return [
     `as of ${showTime(status.at_ms)}, a round every ${status.frequency_s} s${off.length > 0 ? `; off: ${off.join(", ")}` : ""}`,
     "",
-    "waits                                    all      due  first due",
+    `${"waits".padEnd(KIND_WIDTH + 2)}     all      due  first due`,
     ...status.waiting.map((each) => {
       const first = each.first_due_ms === null ? "" : showTime(each.first_due_ms);
       const failing = each.failing > 0 ? `  ${each.failing} failed so far` : "";
       const [all, due] = [bounded(each.waiting, each.waiting_more), bounded(each.due, each.due_more)];
-      return `  ${(KINDS[each.kind] ?? each.kind).padEnd(34)}${all.padStart(8)} ${due.padStart(8)}  ${first}${failing}`.trimEnd();
+      return `  ${(KINDS[each.kind] ?? each.kind).padEnd(KIND_WIDTH)}${all.padStart(8)} ${due.padStart(8)}  ${first}${failing}`.trimEnd();
     }),
     "",
     `comes back, as things stand${status.reclaimable.exact ? "" : " (at least: there is more than was looked at)"}`,

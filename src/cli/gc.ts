@@ -11,7 +11,7 @@ import { explanationView, gcStatusView } from "../domain/gc/views.ts";
 import { collectsAnything, runRound } from "../workers/gc-round.ts";
 import { explanationText, showBytes, statusText } from "./gc-text.ts";
 import { complain, EXIT, type Invocation, UsageError } from "./invocation.ts";
-import { loadFor, text } from "./load.ts";
+import { loadFor, requireRegistry, text } from "./load.ts";
 
 /** A little more than the poll of `db/sqlite.ts`: a registry on the same file has heard of what went. */
 const CHANGES_HEARD_MS = 250;
@@ -25,6 +25,7 @@ export async function gcCommand(invocation: Invocation): Promise<number> {
   }
   if (options.status && target !== undefined) throw new UsageError("--status and --dry-run are two questions: ask one");
   const loaded = loadFor(invocation);
+  requireRegistry(loaded);
   const isJson = options.json === true;
   const app = await boot(loaded, bootLogger(loaded.config));
   try {
@@ -77,7 +78,7 @@ function tallyView({ bytes, blobs, repositories, namespaces, rowsByTable, failur
 }
 
 function tallyText(tally: Tally): string {
-  if (tally.isEmpty) return "nothing was due";
+  if (tally.isEmpty) return tally.failures > 0 ? "nothing was freed" : "nothing was due";
   const { bytes, blobs, repositories, namespaces } = tally;
   const rows = [...tally.rowsByTable].map(([table, count]) => `  ${table}: ${count}`);
   return [

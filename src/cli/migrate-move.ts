@@ -16,7 +16,8 @@ import { openDatabase, sqlitePath } from "../db/open.ts";
 import { complain, EXIT, type Invocation, UsageError } from "./invocation.ts";
 import { loadFor, text } from "./load.ts";
 
-const USAGE = `usage: berth migrate [--config PATH] [--data DIR]                    bring the schema up to date
+/** What it prints when it is not told what to do. */
+export const USAGE = `usage: berth migrate [--config PATH] [--data DIR]                    bring the schema up to date
        berth migrate --from URI --to URI [--check]   move to another database; with --check compare the two
        berth migrate --reopen [--from URI]           take back that a database was moved
 

@@ -13,7 +13,7 @@ import type { TokenBucket } from "../lib/token-bucket.ts";
 import { parseDigest } from "../oci/digest.ts";
 import { scrubBudget } from "../workers/scrub.ts";
 import { complain, EXIT, type Invocation, UsageError } from "./invocation.ts";
-import { loadFor, text } from "./load.ts";
+import { loadFor, requireRegistry, text } from "./load.ts";
 import { printScrubStatus } from "./scrub-status.ts";
 
 /** How often it tells how far it is. */
@@ -41,6 +41,7 @@ export async function scrubCommand(invocation: Invocation): Promise<number> {
   if (options.status && (options.blob !== undefined || options["bytes-per-second"] !== undefined))
     throw new UsageError("--status reads nothing: it goes with --json alone");
   const loaded = loadFor(invocation);
+  requireRegistry(loaded);
   const budget = budgetOf(invocation, loaded.config.SCRUB_BYTES_PER_SECOND);
   const app = await boot(loaded, bootLogger(loaded.config));
   const stop = new AbortController();

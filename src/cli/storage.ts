@@ -15,7 +15,8 @@ import { complain, EXIT, type Invocation, UsageError } from "./invocation.ts";
 import { loadFor } from "./load.ts";
 import { copyCommand } from "./storage-copy.ts";
 
-const USAGE = `usage: berth storage COMMAND [--config PATH] [--data DIR]
+/** What it prints when it is not told what to do. */
+export const USAGE = `usage: berth storage COMMAND [--config PATH] [--data DIR]
 
   status                               each store: engine, health, blobs, bytes, what it still lacks and for how long
   backfill                             queue the copies that existing blobs lack (replication runs them)

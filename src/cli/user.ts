@@ -22,7 +22,8 @@ import { parsePassword, parseRepositoryPath, parseRobotName } from "../oci/names
 import { complain, EXIT, type Invocation } from "./invocation.ts";
 import { loadFor, text } from "./load.ts";
 
-const USAGE = `usage: berth user COMMAND [--config PATH] [--data DIR]
+/** What it prints when it is not told what to do. */
+export const USAGE = `usage: berth user COMMAND [--config PATH] [--data DIR]
 
   create NAME [--email ADDRESS] [--password-stdin]   make a user; without --password-stdin a password is made and printed
   password NAME [--password-stdin]                   set another password and end a lock-out

@@ -34,7 +34,7 @@ describe("the command line", () => {
   });
 
   test("help lists the commands on stdout, no command at all does so on stderr", async () => {
-    for (const args of [["help"], ["--help"], ["serve", "--help"]]) {
+    for (const args of [["help"], ["--help"]]) {
       const { code, stdout } = await run(args);
       expect(code).toBe(exitCodes.ok);
       for (const name of ["serve", "check", "migrate", "user", "version"]) expect(stdout).toContain(`\n  ${name}`);
@@ -43,6 +43,35 @@ describe("the command line", () => {
     expect({ code, stdout }).toEqual({ code: exitCodes.usage, stdout: "" });
     expect(stderr).toStartWith("usage: berth COMMAND");
   });
+
+  const helped: [string, string[]][] = [
+    ["serve", ["--listen", "--metrics-listen", "--processes"]],
+    ["check", ["--running", "--listen"]],
+    ["migrate", ["--from", "--to", "--check", "--reopen"]],
+    ["gc", ["--status", "--dry-run", "--json"]],
+    ["scrub", ["--location", "--blob", "--bytes-per-second", "--status", "--json"]],
+    ["worker", ["gc|quota|scrub", "--metrics-listen"]],
+    ["user", ["create NAME", "--password-stdin", "--role"]],
+    ["storage", ["backfill", "--from", "--yes"]],
+  ];
+  test.each(helped)("%s --help tells its own options", async (command, options) => {
+    const { code, stdout, stderr } = await run([command, "--help"]);
+    expect({ code, stderr }).toEqual({ code: exitCodes.ok, stderr: "" });
+    expect(stdout).toStartWith(`usage: berth ${command} `);
+    for (const option of [...options, "--config", "--data"]) expect(stdout).toContain(option);
+  });
+
+  test.each(["gc", "gc --status", "scrub", "scrub --status"])(
+    "%s where no registry is says so and makes none",
+    async (command) => {
+      const before = readdirSync(dir.path);
+      const { code, stdout, stderr } = await run([...command.split(" "), "--data", "elsewhere"]);
+      expect(stderr).toContain("there is no registry:");
+      expect(stderr).toContain("elsewhere/berth.db");
+      expect({ code, stdout }).toEqual({ code: exitCodes.usage, stdout: "" });
+      expect(readdirSync(dir.path)).toEqual(before);
+    },
+  );
 
   const refused: [string, string[], string][] = [
     ["an unknown command", ["sevre"], 'berth: unknown command "sevre", use one of serve, check'],

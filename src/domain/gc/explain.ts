@@ -204,7 +204,7 @@ async function explainDeleted(db: Db, base: Base, namespace: string, name: strin
   const times = await findPurgeTimes(db, "repositorygc", new Set([toNumber(row.id)]));
   const purgeMs = times.get(toNumber(row.id)) ?? Number.POSITIVE_INFINITY;
   const untilMs = Math.max(purgeMs, restorableUntilMs(toNumber(row.deleted_ms), toNumber(row.window_s)));
-  const sentence = "it was deleted and can be restored until then";
+  const sentence = "it was deleted and can be restored";
   const reason: Reason = { kind: "undelete", name: base.name, untilMs, sentence, because: [] };
   return { ...base, ...judge(untilMs, nowMs), reasons: untilMs > nowMs ? [reason] : [] };
 }
