@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { takeJob } from "../../src/db/queue.ts";
+import { explainKept } from "../../src/domain/gc/explain.ts";
 import { purgeRepository } from "../../src/domain/gc/purge-repository.ts";
 import { Tally } from "../../src/domain/gc/tally.ts";
 import { type ApiClient, envelopeOf } from "../api/harness.ts";
@@ -126,6 +127,14 @@ describe("an organization", () => {
     expect(listed).toMatchObject({ kind: "organization", repositories: 2 });
     uuid = listed.uuid;
     expect((await su.get("/organization/acme")).status).toBe(404);
+    for (const [path, why] of [
+      ["acme/one", "it was deleted with its namespace and can be restored"],
+      ["acme/earlier", "it was deleted and can be restored"],
+    ] as const) {
+      expect(await explainKept(world.api.app, path)).toMatchObject({ state: "waits", reasons: [{ sentence: why }] });
+    }
+    const { reasons } = await explainKept(world.api.app, image.layers[0]?.digest ?? "");
+    expect(reasons.map(({ name }) => name)).toContain("acme/one (deleted)");
     for (const path of ["acme/one", "acme/earlier"]) {
       const statuses = [
         await pullAs("acme+ci", robotToken, path),

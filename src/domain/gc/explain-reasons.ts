@@ -177,7 +177,8 @@ export class Reasons {
   async #findNames(ids: readonly number[]): Promise<Map<number, string>> {
     const rows = await this.#db.sql<{ id: number; path: string; deleted: unknown; was: string | null; owner: string }>`
       /* gc_explain.names */
-      select r.id, r.path, r.deleted_ms is not null as deleted, r.restore_name as was, a.username as owner
+      select r.id, r.path, r.deleted_ms is not null as deleted, coalesce(a.restore_name, a.username) as owner,
+        coalesce(r.restore_name, case when r.restore_state is not null and a.restore_name is not null then r.name end) as was
       from repository r join account a on a.id = r.namespace_id where ${this.#db.dialect.inList("r.id", ids)}`;
     return new Map(
       rows.map((row) => {

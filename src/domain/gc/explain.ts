@@ -193,18 +193,27 @@ async function explainRepository(db: Db, { path, namespace, name }: ParsedReposi
 
 type Base = Pick<Explanation, "kind" | "name" | "sizeBytes" | "isCut" | "content">;
 
-/** The one of that name that was deleted last and can still be restored. */
+/** The one of that name that was deleted last, by itself or with its namespace, and can still be restored. */
 async function explainDeleted(db: Db, base: Base, namespace: string, name: string): Promise<Explanation> {
   const nowMs = await databaseNowMs(db);
-  const [row] = await db.sql<{ id: number; deleted_ms: number; window_s: number }>`/* gc_explain.deleted */
-    select r.id, r.deleted_ms, a.tag_expiration_s as window_s
+  const [row] = await db.sql<{ id: number; owner_id: number; alone: number; deleted_ms: number; window_s: number }>`
+    /* gc_explain.deleted */
+    select r.id, a.id as owner_id, case when r.restore_name is null then 0 else 1 end as alone, r.deleted_ms,
+      a.tag_expiration_s as window_s
     from repository r join account a on a.id = r.namespace_id
-    where a.username = ${namespace} and r.restore_name = ${name} order by r.deleted_ms desc limit 1`;
+    where r.deleted_ms is not null and a.id in (
+        select id from account where username = ${namespace}
+        union all select id from account where restore_name = ${namespace} and owner_id is null)
+      and (r.restore_name = ${name}
+        or (r.restore_name is null and r.restore_state is not null and a.restore_name is not null and r.name = ${name}))
+    order by r.deleted_ms desc limit 1`;
   if (!row) throw unknown(`there is no repository "${base.name}", and none that could be restored`);
-  const times = await findPurgeTimes(db, "repositorygc", new Set([toNumber(row.id)]));
-  const purgeMs = times.get(toNumber(row.id)) ?? Number.POSITIVE_INFINITY;
+  const isAlone = toNumber(row.alone) === 1;
+  const id = toNumber(isAlone ? row.id : row.owner_id);
+  const times = await findPurgeTimes(db, isAlone ? "repositorygc" : "namespacegc", new Set([id]));
+  const purgeMs = times.get(id) ?? Number.POSITIVE_INFINITY;
   const untilMs = Math.max(purgeMs, restorableUntilMs(toNumber(row.deleted_ms), toNumber(row.window_s)));
-  const sentence = "it was deleted and can be restored";
+  const sentence = `it was deleted ${isAlone ? "" : "with its namespace "}and can be restored`;
   const reason: Reason = { kind: "undelete", name: base.name, untilMs, sentence, because: [] };
   return { ...base, ...judge(untilMs, nowMs), reasons: untilMs > nowMs ? [reason] : [] };
 }
