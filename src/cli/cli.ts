@@ -168,7 +168,8 @@ function explain(name: string, error: unknown): number {
   if (error instanceof UsageError) return complain(`berth ${name}: ${message}`, EXIT.usage);
   // The parser goes on to tell how words that begin with a dash are written, of which no command has any.
   if (isBadOption) return complain(`berth ${name}: ${message.split(". ")[0]}; see berth ${name} --help`, EXIT.usage);
-  const cause = error instanceof Error && error.cause instanceof Error ? ` (${error.cause.message})` : "";
+  const why = error instanceof Error && error.cause instanceof Error ? error.cause.message : "";
+  const cause = why === "" || message.includes(why) ? "" : ` (${why})`;
   const code = error instanceof RegistryError && error.code === "unavailable" ? EXIT.unavailable : EXIT.failed;
   return complain(`berth ${name}: ${message}${cause}`, code);
 }
