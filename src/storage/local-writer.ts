@@ -7,6 +7,7 @@ import type { FileHandle } from "node:fs/promises";
 import { RegistryError } from "../errors.ts";
 import type { UploadWriter } from "./driver.ts";
 import { storageError } from "./local-files.ts";
+import type { DiskRoom } from "./local-room.ts";
 
 /**
  * Largest single write while few uploads run. Each write is a trip through the thread pool: 512 KiB took a third off the
@@ -48,6 +49,7 @@ export class BufferPool {
 export class LocalUploadWriter implements UploadWriter {
   readonly #file: FileHandle;
   readonly #pool: BufferPool;
+  readonly #disk: DiskRoom;
   readonly #onEnd: () => void;
   readonly #startBytes: number;
   /** Where the next write goes. */
@@ -67,10 +69,16 @@ export class LocalUploadWriter implements UploadWriter {
   #fenced = false;
   #closing: Promise<void> | undefined;
 
-  constructor(file: FileHandle, offsetBytes: number, pool: BufferPool, onEnd: () => void) {
+  constructor(
+    file: FileHandle,
+    offsetBytes: number,
+    store: { readonly pool: BufferPool; readonly room: DiskRoom },
+    onEnd: () => void,
+  ) {
     this.#file = file;
     this.#onEnd = onEnd;
-    this.#pool = pool;
+    this.#pool = store.pool;
+    this.#disk = store.room;
     this.#startBytes = offsetBytes;
     this.#offsetBytes = offsetBytes;
     this.#writtenBackBytes = offsetBytes;
@@ -183,6 +191,8 @@ export class LocalUploadWriter implements UploadWriter {
   }
 
   async #writeAll(buffer: Uint8Array, sizeBytes: number): Promise<void> {
+    const taking = this.#disk.take(sizeBytes);
+    if (taking) await taking;
     let written = 0;
     while (written < sizeBytes) {
       const result = await this.#file.write(buffer, written, sizeBytes - written, this.#offsetBytes);

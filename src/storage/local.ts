@@ -11,6 +11,7 @@ import { type Clock, systemClock } from "../lib/clock.ts";
 import type { ObjectSource, StorageDriver, UploadWriter } from "./driver.ts";
 import { errnoOf, fileMode, isAbsent, makeDirectory, storageError, syncDirectory } from "./local-files.ts";
 import { readStream } from "./local-reader.ts";
+import { DiskRoom } from "./local-room.ts";
 import { BufferPool, LocalUploadWriter } from "./local-writer.ts";
 import { isUploadId, requireObjectKey, requireUploadKey } from "./paths.ts";
 
@@ -50,6 +51,7 @@ class LocalStorage implements StorageDriver {
   readonly #rootPath: string;
   readonly #clock: Clock;
   readonly #buffers = new BufferPool();
+  readonly #room = new DiskRoom(() => this.space());
   /** Directories of objects known to be durable: at most 256 for each digest algorithm, and the few of named files. */
   readonly #durableDirectories = new Map<string, Promise<void>>();
   /** The open writer of each upload in this process. */
@@ -99,7 +101,7 @@ class LocalStorage implements StorageDriver {
         const { size } = await file.stat();
         if (size < offsetBytes) throw uploadShort(uploadId, size, offsetBytes);
         if (size > offsetBytes) await file.truncate(offsetBytes);
-        const writer = new LocalUploadWriter(file, offsetBytes, this.#buffers, () => {
+        const writer = new LocalUploadWriter(file, offsetBytes, { pool: this.#buffers, room: this.#room }, () => {
           if (this.#writers.get(uploadId) === writer) this.#writers.delete(uploadId);
         });
         this.#writers.set(uploadId, writer);

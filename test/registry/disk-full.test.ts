@@ -4,7 +4,7 @@
  * gone with the server however it ends.
  */
 import { afterEach, expect, test } from "bun:test";
-import { chmodSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type BerthServer, startBerth } from "../support/berth.ts";
 import { fixedBytes, image, publish } from "../support/content.ts";
@@ -25,8 +25,11 @@ afterEach(async () => {
 interface SmallDisk {
   readonly berth: BerthServer;
   readonly admin: RegistryClient;
+  /** Runs a statement on the disk's berth.db, where the server sees it: SQLite goes by the file's name for its log. */
+  sql(statement: string): void;
   /** Files below the disk, as the server sees them. */
   list(path: string): string[];
+  freeBytes(): number;
   /** Takes all the room that is left. */
   fill(): void;
   free(): void;
@@ -60,7 +63,19 @@ async function startOnSmallDisk(
   return {
     berth,
     admin: new RegistryClient({ url: berth.url, username: "admin", password: berth.adminPassword }),
+    sql(statement) {
+      const program = `const db = new (require("bun:sqlite").Database)(process.argv[1]);
+        db.run("pragma busy_timeout = 10000"); db.run(process.argv[2]);`;
+      const command = [process.execPath, "-e", program, join(disk, "berth.db"), statement];
+      const into = ["--target", String(berth.pid), "--user", "--mount", "--preserve-credentials"];
+      const ran = Bun.spawnSync([requireTool("nsenter"), ...into, ...command]);
+      if (!ran.success) throw new Error(ran.stderr.toString());
+    },
     list: (path) => readdirSync(inside(join(disk, path))).filter((name) => name !== ".check"),
+    freeBytes() {
+      const { bavail, bsize } = statfsSync(inside(disk));
+      return bavail * bsize;
+    },
     fill() {
       for (const piece of [MiB, 64 * 1024, 4096]) {
         try {
@@ -189,4 +204,45 @@ if (chosenEngines().includes("sqlite")) {
     expect(listed.sort()).toEqual(["v0", "after", ...acknowledged].sort());
     expect(berth.logs()).not.toContain(berth.adminPassword);
   }, 60_000);
+
+  test("a disk that pushes filled, database and blobs, can be emptied: tags go, their space comes back, pushes go on", async () => {
+    const { admin, list, sql, freeBytes } = await startOnSmallDisk(
+      48 * MiB,
+      (disk) => ({
+        ...storeOn(disk),
+        DB_URI: `sqlite:///${join(disk, "berth.db")}`,
+        DEFAULT_TAG_EXPIRATION: "0s",
+        TAG_EXPIRATION_OPTIONS: ["0s", "2w"],
+        GARBAGE_COLLECTION_FREQUENCY: 1,
+        PUSH_TEMP_TAG_EXPIRATION_SEC: 1,
+      }),
+      "sqlite",
+    );
+    const tags: string[] = [];
+    // Layers of 4 MiB, and then ever smaller ones, until not one of a KiB fits.
+    for (let layerBytes = 4 * MiB; layerBytes >= 1024; ) {
+      const pushed = await admin
+        .pushImage(repository, `v${tags.length}`, { layerBytes })
+        .catch((error: Error) => error);
+      if (!(pushed instanceof Error) && pushed.response.status === 201) tags.push(`v${tags.length}`);
+      else layerBytes /= 4;
+    }
+    expect((await admin.pushBlob(repository, fixedBytes(4096, 1))).status).toBe(507);
+    // What is kept is what deleting needs, and not a part of the disk that nobody may use.
+    expect(freeBytes()).toBeWithin(1, 13 * MiB);
+    const scope = `repository:${repository}:delete`;
+    for (const tag of tags) {
+      const deleted = await admin.request(`/v2/${repository}/manifests/${tag}`, { method: "DELETE", scope });
+      expect([tag, deleted.status]).toEqual([tag, 202]);
+    }
+    const stored = () => list("blobs/sha256").flatMap((name) => list(`blobs/sha256/${name}`)).length;
+    const deadline = performance.now() + 60_000;
+    while (stored() > 0 && performance.now() < deadline) {
+      // A blob is left alone for its first minute.
+      sql("update blob set lease_until_ms = 1 where state = 'live' and lease_until_ms > 0");
+      await Bun.sleep(500);
+    }
+    expect(stored()).toBe(0);
+    expect((await admin.pushBlob(repository, fixedBytes(20 * MiB, 2))).status).toBe(201);
+  }, 150_000);
 }
