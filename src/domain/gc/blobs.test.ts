@@ -164,6 +164,11 @@ withDatabases("deleting blobs", (databases) => {
     expect([tally.blobs, await world.count("here"), await world.count("there")]).toEqual([BLOBS - 1, 1, 1]);
     const left = await db.sql<{ blob_id: number }>`/* test.left */ select blob_id from blob_copy order by blob_id`;
     expect(left.map((row) => Number(row.blob_id))).toEqual([1, 2]);
+    // The one that was given up is told of no more: there is nothing left to copy.
+    const jobs = await db.sql<{
+      dedupe_key: string;
+    }>`/* test.jobs_left */ select dedupe_key from job order by dedupe_key`;
+    expect(jobs.map((row) => row.dedupe_key)).toEqual(["there/1", "there/2"]);
     world.end();
   }, 30_000);
 });

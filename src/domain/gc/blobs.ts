@@ -12,7 +12,7 @@ import { errorFields } from "../../observe/logger.ts";
 import type { Digest } from "../../oci/digest.ts";
 import { blobKey } from "../../storage/paths.ts";
 import { NOWHERE } from "../blob/bad-copies.ts";
-import { REPLICATION_QUEUE } from "../replication/targets.ts";
+import { copyKey, REPLICATION_QUEUE } from "../replication/targets.ts";
 import { linksOf } from "./rules.ts";
 import type { Tally } from "./tally.ts";
 
@@ -57,7 +57,9 @@ export async function collectBlobs(app: GcApp, tally: Tally): Promise<number> {
     await hold.end();
   }
   // A crash before this costs one more deletion of what is not there.
-  if (deleted.length > 0) await app.db.tx((tx) => forget(tx, deleted, hold.leaseMs, tally), { durable: false });
+  if (deleted.length > 0) {
+    await app.db.tx((tx) => forget(tx, deleted, hold.leaseMs, app.storage.locations, tally), { durable: false });
+  }
   if (left.length > 0) await app.db.tx((tx) => postpone(tx, left, hold.leaseMs, RETRY_MS), { durable: false });
   return looked;
 }
@@ -227,14 +229,26 @@ async function deleteBytes(
   return end;
 }
 
-async function forget(tx: Tx, blobs: readonly Doomed[], leaseMs: number, tally: Tally): Promise<void> {
-  const { inList, forUpdate } = tx.dialect;
+async function forget(
+  tx: Tx,
+  blobs: readonly Doomed[],
+  leaseMs: number,
+  locations: readonly string[],
+  tally: Tally,
+): Promise<void> {
+  const { inList, forUpdate, nowMs } = tx.dialect;
   const rows = await tx.sql<{ id: number }>`/* gc.still_marked */
     select id from blob where ${isOurs(tx, blobs, leaseMs)} order by id ${forUpdate}`;
   const ids = rows.map((row) => toNumber(row.id));
   await tx.sql`/* gc.delete_places */ delete from blob_placement where ${inList("blob_id", ids)}`;
   await tx.sql`/* gc.delete_bad_copies */ delete from blob_bad_copy where ${inList("blob_id", ids)}`;
-  // The others are ended by their jobs.
+  // Copies that wait or run are ended by their jobs; a job that was given up would be told of for ever.
+  const keys = locations.length > 1 ? ids.flatMap((id) => locations.map((location) => copyKey(id, location))) : [];
+  if (keys.length > 0) {
+    await tx.sql`/* gc.delete_given_up */
+      delete from job where queue = ${REPLICATION_QUEUE} and ${inList("dedupe_key", keys)}
+        and attempts_left = 0 and coalesce(lease_until_ms, 0) <= ${nowMs}`;
+  }
   await tx.sql`/* gc.delete_copies */
     delete from blob_copy as c
     where ${inList("c.blob_id", ids)} and not exists (select 1 from ${jobsOf(tx)} and j.attempts_left > 0)`;
