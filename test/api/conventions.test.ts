@@ -50,6 +50,26 @@ describe("paths", () => {
     const answer = await (await api.nobody()).get("/error/invalid_token/?a=b");
     expect([answer.status, answer.headers.get("location")]).toEqual([308, "/api/v1/error/invalid_token?a=b"]);
   });
+  test("also where the path without it might be a longer name of a repository, unless one has it", async () => {
+    const su = await api.as("admin");
+    const [tags, policies] = ["/repository/admin/slashes/tag", "/repository/admin/slashes/autoprunepolicy"];
+    const seen = async (path: string, method = "GET") => {
+      const answer = await su.send(method, path);
+      return [answer.status, answer.headers.get("location")];
+    };
+    expect(await seen(`${tags}?limit=1`)).toEqual([308, `/api/v1${tags}/?limit=1`]);
+    expect(await seen(policies, "POST")).toEqual([308, `/api/v1${policies}/`]);
+    expect(await seen(tags, "DELETE")).toEqual([404, null]);
+    expect(await seen("/repository/admin/slashes/nothing")).toEqual([404, null]);
+    const made = await su.post("/repository", {
+      namespace: "admin",
+      repository: "slashes/tag",
+      visibility: "private",
+      description: "",
+    });
+    expect(made.status).toBe(201);
+    expect((await su.get(tags)).body.name).toBe("slashes/tag");
+  });
   test("the redirect never leaves for another host", async () => {
     const answer = await (await api.nobody()).get("/error/invalid_token/", { Host: "evil.example.com" });
     expect(answer.headers.get("location")).toBe("/api/v1/error/invalid_token");

@@ -12,7 +12,13 @@ interface Entry<R> {
 }
 
 export type Match<R> =
-  | { readonly kind: "route"; readonly route: R; readonly params: Record<string, string> }
+  | {
+      readonly kind: "route";
+      readonly route: R;
+      readonly params: Record<string, string>;
+      /** With a slash more the path is another route: it is meant when there is no repository of the longer name. */
+      readonly otherwise?: string;
+    }
   | { readonly kind: "method"; readonly allowed: string[] }
   /** The same path with or without its last slash is a route. */
   | { readonly kind: "redirect"; readonly path: string }
@@ -53,9 +59,15 @@ export function createMatcher<R extends Routable>(routes: readonly R[]): (method
 
   return (method, path) => {
     const found = find(method, path);
-    if (found.kind !== "none") return found;
+    // `/repository/a/b/tag` is the list of tags of a/b, unless there is a repository a/b/tag.
+    const isNested = found.kind === "route" && (found.params.repository ?? "").split("/").length > 2;
+    if (found.kind === "route" && (!isNested || path.endsWith("/"))) return found;
     const other = path.endsWith("/") ? path.slice(0, -1) : `${path}/`;
-    return find(method, other).kind === "none" ? found : { kind: "redirect", path: other };
+    const there = find(method, other);
+    if (found.kind === "none") return there.kind === "none" ? found : { kind: "redirect", path: other };
+    if (there.kind !== "route") return found;
+    if (found.kind !== "route") return { kind: "redirect", path: other };
+    return there.route === found.route ? found : { ...found, otherwise: other };
   };
 }
 

@@ -16,7 +16,7 @@ import {
   requireUnrestricted,
 } from "../../domain/access/require.ts";
 import { pathRules } from "../../domain/blob/blob.ts";
-import { RegistryError } from "../../errors.ts";
+import { type ErrorCode, RegistryError } from "../../errors.ts";
 import { errorFields } from "../../observe/logger.ts";
 import { parseRepositoryPath } from "../../oci/names.ts";
 import { hasCsrf } from "../auth/session.ts";
@@ -55,6 +55,7 @@ export function createApiRouter(app: App, routes: readonly ApiRoute[]): (input: 
     const base = baseUrl(app.config, request, input.client);
     let name = "api";
     let username: string | undefined;
+    let otherwise: string | undefined;
     try {
       if (request.method === "OPTIONS")
         return { response: preflight(app.config, request, base), route: name, username };
@@ -64,6 +65,7 @@ export function createApiRouter(app: App, routes: readonly ApiRoute[]): (input: 
       if (found.kind === "none") throw new RegistryError("not_found");
       if (found.kind === "method") throw methodNotAllowed(found.allowed);
       const { route, params } = found;
+      otherwise = found.otherwise;
       name = ROOT + route.path;
       if (route.feature && !route.feature(app.config)) throw new RegistryError("not_found");
       requireXhr(app, request);
@@ -77,6 +79,8 @@ export function createApiRouter(app: App, routes: readonly ApiRoute[]): (input: 
       return { response, route: name, username };
     } catch (thrown) {
       const error = toRegistryError(thrown);
+      if (otherwise !== undefined && MEANT_OTHERWISE.has(error.code))
+        return { response: redirect(otherwise, url.query), route: name, username };
       if (thrown !== error || error.code === "unavailable") {
         app.log.error("request failed", {
           requestId: input.requestId,
@@ -182,6 +186,9 @@ function requireXhr(app: App, request: Request): void {
 
 /** What every browser has called itself for thirty years. */
 const BROWSER = /^Mozilla\//;
+
+/** How a repository that is not there, or is hidden from the caller, is answered. */
+const MEANT_OTHERWISE: ReadonlySet<ErrorCode> = new Set(["not_found", "unauthorized", "denied"]);
 
 function redirect(path: string, query: string): Response {
   // 308 keeps method and body. The location is a path of ours, whatever Host the request named.
