@@ -4,6 +4,7 @@
  */
 
 import { noteDefaultPolicy } from "../domain/autoprune/due.ts";
+import { collected } from "../domain/gc/features.ts";
 import { isAnythingDue } from "../domain/gc/round.ts";
 import { Tally } from "../domain/gc/tally.ts";
 import { type GcApp, runRound } from "./gc-round.ts";
@@ -42,7 +43,7 @@ export function collectWhenDue(app: GcApp, options: Omit<SpawnOptions, "work">):
       knowsDefault = true;
       const isDue = await isAnythingDue(app);
       // A look that finds nothing is a round too: who watches quay_gc_iterations_total wants to see that somebody looks.
-      const collects = app.config.FEATURE_GARBAGE_COLLECTION;
+      const { garbage_collection: collects } = collected(app.config);
       if (!isDue && collects) options.onEvent({ of: "gc", tally: new Tally(), isIdle: true });
       return isDue;
     },

@@ -2,19 +2,13 @@
  * What versions after 3.9 added and no other file of this folder holds: section 15 of the reference. Berth follows them
  * where they help its users.
  */
-import { z } from "zod";
-import { compileLinearRegex } from "../../lib/linear-regex.ts";
-import { PatternError } from "../../lib/regex-parser.ts";
+import { autoprunePolicy } from "../autoprune.ts";
 import {
-  block,
   bool,
   duration,
-  durationText,
   minutes,
   nullableText,
-  oneOf,
   openBlock,
-  optionalBool,
   optionalCount,
   optionalSeconds,
   optionalText,
@@ -22,42 +16,6 @@ import {
   text,
   texts,
 } from "../fields.ts";
-
-/** Most tags to keep, as in policies that are made by the API. */
-const TAGS_MAX = 2 ** 31 - 1;
-const pruneValueError = "must be a number of tags from 1 up, or a duration such as 2w";
-
-/** As the API takes it. What is ignored here, or no time at all, would end tags that nobody wanted gone. */
-const autoprunePolicy = block({
-  method: oneOf(["number_of_tags", "creation_date", "last_pull_date"]),
-  value: z.union(
-    [
-      z.int().min(1).max(TAGS_MAX),
-      durationText().refine((value) => !/^0+[a-z]$/.test(value), { error: pruneValueError }),
-    ],
-    { error: pruneValueError },
-  ),
-  /** Berth's own, as in the policies of namespaces. */
-  tagPattern: optionalText().superRefine((value, context) => {
-    const wrong = value === undefined ? undefined : whatIsWrong(value);
-    if (wrong !== undefined) context.addIssue({ code: "custom", message: `must be a pattern of tags: ${wrong}` });
-  }),
-  tagPatternMatches: optionalBool(),
-}).refine(({ method, value }) => (typeof value === "number") === (method === "number_of_tags"), {
-  error: "must have a number of tags as value for number_of_tags, and a duration such as 2w for the others",
-});
-
-/** What keeps a text from being a pattern, undefined when it is one. */
-function whatIsWrong(pattern: string): string | undefined {
-  if (!/^[\x21-\x7e]+$/.test(pattern)) return "it is empty or has characters that no tag has";
-  try {
-    compileLinearRegex(pattern);
-    return undefined;
-  } catch (error) {
-    if (error instanceof PatternError) return error.message;
-    throw error;
-  }
-}
 
 export const laterKeys = {
   /** Quay: false. Berth: true, because nothing is pruned before somebody makes a policy. */

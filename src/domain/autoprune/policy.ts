@@ -4,6 +4,7 @@
  */
 
 import type { App } from "../../app.ts";
+import { AUTOPRUNE_METHODS, AUTOPRUNE_TAGS_MAX } from "../../config/autoprune.ts";
 import type { Config } from "../../config/schema.ts";
 import { durationMs } from "../../config/units.ts";
 import type { Db, Tx } from "../../db/db.ts";
@@ -24,11 +25,6 @@ import { notePolicy } from "./due.ts";
 
 type PolicyApp = Pick<App, "db" | "clock">;
 
-/**
- * Keep the newest `value` tags, or end those that began, or were last pulled, longer ago than the duration `value`. The last
- * is ours; a tag that was never pulled counts from its beginning.
- */
-export const AUTOPRUNE_METHODS = ["number_of_tags", "creation_date", "last_pull_date"] as const;
 export type AutopruneMethod = (typeof AUTOPRUNE_METHODS)[number];
 
 export interface AutopruneRule {
@@ -195,11 +191,8 @@ function isMethod(method: string): method is AutopruneMethod {
   return (AUTOPRUNE_METHODS as readonly string[]).includes(method);
 }
 
-/** Most tags that "keep the newest" may name: it is kept as text and shown as a number. */
-const TAGS_MAX = 2 ** 31 - 1;
-
 function isTagCount(value: number | string): boolean {
-  return typeof value === "number" && Number.isInteger(value) && value > 0 && value <= TAGS_MAX;
+  return typeof value === "number" && Number.isInteger(value) && value > 0 && value <= AUTOPRUNE_TAGS_MAX;
 }
 
 function isAge(value: number | string): boolean {

@@ -5,8 +5,8 @@
 
 import type { Db, SqlQuery, Tx } from "../../db/db.ts";
 import { RegistryError } from "../../errors.ts";
-import { compileLinearRegex } from "../../lib/linear-regex.ts";
 import { PatternError } from "../../lib/regex-parser.ts";
+import { compileTagPattern } from "../../lib/tag-pattern.ts";
 import type { Caller } from "../access/actor.ts";
 import type { RepositoryFacts } from "../access/facts.ts";
 import { logAction, type RequestOrigin } from "../audit/audit.ts";
@@ -56,13 +56,8 @@ export async function logPolicy(
 
 /** Gives what the pattern costs; throws `invalid_request` with what is wrong with it. */
 export function requireTagPattern(tagPattern: string): number {
-  if (!/^[\x20-\x7e]*$/.test(tagPattern)) {
-    throw new RegistryError("invalid_request", {
-      message: "Invalid tag pattern: tags have no characters but ASCII's, so a pattern has none either",
-    });
-  }
   try {
-    return compileLinearRegex(tagPattern).steps;
+    return compileTagPattern(tagPattern).steps;
   } catch (error) {
     if (!(error instanceof PatternError)) throw error;
     throw new RegistryError("invalid_request", { message: `Invalid tag pattern: ${error.message}` });

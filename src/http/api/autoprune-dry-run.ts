@@ -4,6 +4,7 @@
  */
 
 import { z } from "zod";
+import { AUTOPRUNE_METHODS } from "../../config/autoprune.ts";
 import type { Caller } from "../../domain/access/actor.ts";
 import {
   type DoomedTag,
@@ -12,7 +13,7 @@ import {
   type DryRunPosition,
   dryRunPolicies,
 } from "../../domain/autoprune/dry-run.ts";
-import { AUTOPRUNE_METHODS, type AutopruneInput, readRule } from "../../domain/autoprune/policy.ts";
+import { type AutopruneInput, readRule } from "../../domain/autoprune/policy.ts";
 import { openPage, sealPage } from "./paging.ts";
 import type { Place } from "./policy-routes.ts";
 import { type ApiRoute, json } from "./route.ts";

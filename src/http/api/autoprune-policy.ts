@@ -1,8 +1,8 @@
 /** Auto-prune policies of organizations, the caller's own namespace, and repositories. Source: quay-api, section 20. */
 
 import { z } from "zod";
+import { AUTOPRUNE_METHODS } from "../../config/autoprune.ts";
 import {
-  AUTOPRUNE_METHODS,
   type AutopruneInput,
   type AutoprunePolicy,
   createAutoprunePolicy,
