@@ -354,14 +354,17 @@ test("what is removed waits for no store that is away but for what lies there", 
   expect([rest.namespaces, rest.repositories, await world.api.uploads()]).toEqual([1, 1, []]);
 });
 
+/** A figure of the server's own metrics; NaN when it tells none of that name. */
+async function figureOf(own: GcWorld, name: string): Promise<number> {
+  const text = await (await fetch(`${own.api.berth.metricsUrl}/metrics`)).text();
+  return Number(new RegExp(`^${name}\\{.*\\} (\\d+)$`, "m").exec(text)?.[1]);
+}
+
 describe("by itself", () => {
   test("a server with nothing to collect counts its looks as rounds", async () => {
     const own = await startGcWorld({ FEATURE_GARBAGE_COLLECTION: true, GARBAGE_COLLECTION_FREQUENCY: 1 });
     try {
-      const rounds = async () => {
-        const text = await (await fetch(`${own.api.berth.metricsUrl}/metrics`)).text();
-        return Number(/^quay_gc_iterations_total\{.*\} (\d+)$/m.exec(text)?.[1]);
-      };
+      const rounds = () => figureOf(own, "quay_gc_iterations_total");
       const deadline = performance.now() + 20_000;
       while ((await rounds()) < 2 && performance.now() < deadline) await Bun.sleep(100);
       expect(await rounds()).toBeGreaterThan(1);
@@ -381,12 +384,7 @@ describe("by itself", () => {
     });
     try {
       const { admin, app } = own.api;
-      const figure = async (name: string) =>
-        Number(
-          new RegExp(`^${name}\\{.*\\} (\\d+)$`, "m").exec(
-            await (await fetch(`${own.api.berth.metricsUrl}/metrics`)).text(),
-          )?.[1],
-        );
+      const figure = (name: string) => figureOf(own, name);
       // Rounds are counted also where nothing was ever due: an alert for a collection that stands still reads this.
       const lookedBy = performance.now() + 20_000;
       while ((await figure("quay_gc_iterations_total")) === 0 && performance.now() < lookedBy) await Bun.sleep(100);
