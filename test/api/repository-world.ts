@@ -51,13 +51,16 @@ export function pathsOf(answer: ApiAnswer): string[] {
   return rows.map(({ namespace, name }) => `${typeof namespace === "string" ? namespace : namespace.name}/${name}`);
 }
 
-/** Entries of the log about one repository name, oldest first. */
+/**
+ * What the log tells was changed of one repository name, oldest first. Pulls are written about a second after they were
+ * answered, before or after the changes that follow them, and are left out.
+ */
 export async function logsOf(
   registry: Registry,
   name: string,
 ): Promise<{ kind: string; metadata: Record<string, unknown> }[]> {
   const rows = await registry.app.db.sql<{ kind: string; metadata: string }>`/* test.logs */
-    select kind, metadata from action_log order by id`;
+    select kind, metadata from action_log where kind <> 'pull_repo' order by id`;
   return rows
     .map(({ kind, metadata }) => ({ kind, metadata: JSON.parse(metadata) as Record<string, unknown> }))
     .filter(({ metadata }) => metadata.repo === name);
