@@ -119,7 +119,10 @@ export class LocationHealth {
 
   #probeIn(delayMs: number): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.#probe(), delayMs);
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      void this.#probe();
+    }, delayMs);
     // Nobody is kept from ending by a store that is away.
     this.#timer.unref();
   }
@@ -137,7 +140,8 @@ export class LocationHealth {
       await this.#ask();
       if (wasUp && this.#isWatched) this.#probeIn(WATCH_MS);
     } catch {
-      if (wasUp) return;
+      // Whoever noticed it first has set the timer; when that went off beside this probe, it began no other one.
+      if (this.#timer !== undefined) return;
       this.#pauseMs = Math.min(this.#pauseMs * 2, PAUSE_MAX_MS);
       this.#probeIn(this.#pauseMs);
     }
