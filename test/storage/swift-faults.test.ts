@@ -9,6 +9,7 @@ import { RegistryError } from "../../src/errors.ts";
 import { PartPool } from "../../src/storage/remote/part-pool.ts";
 import type { SwiftStorageOptions } from "../../src/storage/swift/swift.ts";
 import { type SwiftCluster, type SwiftProxy, startSwift } from "../support/swift.ts";
+import { byTurns } from "../support/thorough.ts";
 import { appendTo, blobOf, expectAbsent, expectStored, fillUpload, readSource } from "./contract.ts";
 import { makeRandom } from "./random.ts";
 import { accountV1, type Container, makeContainer, noAuthorities } from "./swift-store.ts";
@@ -281,9 +282,9 @@ describe.each(["static", "nested", "dynamic"] as const)("a process that dies dur
     return isThere;
   }
 
-  test.each(["lost", "unanswered"] as const)(
+  test.each(byTurns(["lost", "unanswered"]))(
     "leaves all or nothing, whichever request is the last (%s)",
-    async (fate) => {
+    async (_name, fateAt) => {
       const container = await between.container(proxies[kind]);
       let survived = 0;
       let isDone = false;
@@ -293,7 +294,7 @@ describe.each(["static", "nested", "dynamic"] as const)("a process that dies dur
         between.decide = (request) => {
           if (!isWrite(request)) return writes > last ? "lost" : "pass";
           writes++;
-          return writes <= last ? "pass" : writes === last + 1 ? fate : "lost";
+          return writes <= last ? "pass" : writes === last + 1 ? fateAt(last) : "lost";
         };
         const failure = await push(container).then(
           () => undefined,
