@@ -37,6 +37,8 @@ const WITH_OWN_STORES: ReadonlySet<string> = new Set([
 ]);
 /** Folders whose files are named by the engine that they start: a part for each, so that slow ones run side by side. */
 const BY_ENGINE: ReadonlySet<string> = new Set(["storage"]);
+/** The server runs from the sources here, on SQLite. Elsewhere it is the single binary, which starts in a third of the time. */
+const FROM_SOURCES: ReadonlySet<string> = new Set(["api", "clients", "registry"]);
 /** These take both engines in one run, and the older PostgreSQL in another. */
 const CHOOSES_DATABASES: ReadonlySet<string> = new Set(["db"]);
 /** The oldest and the newest PostgreSQL that we promise; what names no version here is tested on the newest. */
@@ -93,7 +95,6 @@ function postgresOf(version: (typeof POSTGRES_VERSIONS)[number], ground: Ground)
   return { TEST_POSTGRES_URI: uri, TEST_POSTGRES_VERSION: String(version) };
 }
 
-/** On SQLite the server runs from the sources, elsewhere it is the single binary: both are held to every test. */
 function folderParts(folder: string, ground: Ground): Part[] {
   const files = testFilesIn(`test/${folder}`).filter((file) => !WITH_OWN_STORES.has(file));
   const part = (name: string, database: Database): Part => {
@@ -104,7 +105,7 @@ function folderParts(folder: string, ground: Ground): Part[] {
       env: {
         ...postgresOf(POSTGRES_VERSIONS[ON_OLDER_POSTGRES.has(folder) ? 0 : 1], ground),
         TEST_DB: database,
-        ...(database === "sqlite" ? {} : { TEST_BERTH_BINARY: ground.binary }),
+        ...(database === "sqlite" && FROM_SOURCES.has(folder) ? {} : { TEST_BERTH_BINARY: ground.binary }),
       },
       ...(after ? { after } : {}),
       isTest: true,
