@@ -245,6 +245,30 @@ test("a push while the feature is off drops the totals, and they are counted whe
   }
 });
 
+test("a namespace that was deleted when the feature came on is counted once it is restored", async () => {
+  const off = await startGcWorld({ FEATURE_QUOTA_MANAGEMENT: false });
+  try {
+    const { app, admin } = off.api;
+    const su = await off.api.as("admin");
+    await su.post("/organization/", { name: "late", email: "late@example.com" });
+    await admin.pushImage("late/a", "x");
+    expect((await su.delete("/organization/late")).status).toBe(204);
+    while (await noteNamespaces(app));
+    const [{ uuid }] = (await su.get("/superuser/deleted")).body.namespaces;
+    expect((await su.post(`/superuser/deleted/${uuid}/restore`, {})).status).toBe(200);
+    expect(await noteNamespaces(app)).toBe(false);
+    expect(await backfill(app, 100, new QuotaTally(), never)).toBeGreaterThan(0);
+    const rows = await app.db.sql<{ size_bytes: number; backfill_state: string }>`/* test.usage */
+      select u.size_bytes, u.backfill_state from namespace_usage u join account a on a.id = u.namespace_id
+      where a.username = 'late'`;
+    expect(rows.map((row) => ({ bytes: Number(row.size_bytes), state: row.backfill_state }))).toEqual([
+      { bytes: 1024 + (await configBytes(off)), state: "complete" },
+    ]);
+  } finally {
+    await off.stop();
+  }
+});
+
 test("a namespace without a quota of its own may use what the registry gives to all", async () => {
   const small = await startGcWorld({ FEATURE_QUOTA_MANAGEMENT: true, DEFAULT_SYSTEM_REJECT_QUOTA_BYTES: 3000 });
   try {

@@ -14,6 +14,7 @@ import { parseNamespaceName } from "../../oci/names.ts";
 import type { Caller } from "../access/actor.ts";
 import { logAction, type RequestOrigin } from "../audit/audit.ts";
 import { notePolicy } from "../autoprune/due.ts";
+import { noteNamespace } from "../quota/count.ts";
 import { insertWordsOfNamespace } from "../repository/words.ts";
 import { EVERYTHING } from "../user/account.ts";
 import { requireUnlisted } from "./rename.ts";
@@ -52,6 +53,8 @@ export async function restoreNamespace(
     await reviveContents(tx, deleted, name);
     await reviveMemberships(tx, id);
     await withdrawJob(tx, "namespacegc", String(id));
+    // Accounts that are deleted are passed over when the feature is turned on.
+    await noteNamespace(tx, id);
     await notePolicy(tx, { namespaceId: id, namespace: name, repository: undefined });
     tx.changed(EVERYTHING);
     await log(app, tx, chosen, deleted, kind === "user" ? "user_restore" : "org_restore", name);

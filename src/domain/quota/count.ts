@@ -178,8 +178,7 @@ async function beginCounting(
   const others = await tx.sql`/* quota.other_manifest */
     select id from manifest where repository_id = ${repository.id} and id <> ${manifestId} limit 1`;
   if (others.length > 0) return undefined;
-  await tx.sql`/* quota.begin_namespace */
-    insert into namespace_usage (namespace_id) values (${namespaceId}) on conflict do nothing`;
+  await noteNamespace(tx, namespaceId);
   const [row] = await tx.sql<{ generation: number }>`/* quota.begin_repository */
     insert into repository_usage (repository_id, generation, counted_through, size_bytes)
     select cast(${repository.id} as bigint), generation, cast(${COUNTED_ALL} as bigint), 0 from namespace_usage
@@ -188,6 +187,12 @@ async function beginCounting(
       generation = excluded.generation, counted_through = excluded.counted_through, size_bytes = 0
     returning generation`;
   return row && { namespaceId, generation: toNumber(row.generation), countedThrough: COUNTED_ALL };
+}
+
+/** A namespace that was never counted waits for the backfill from now on. */
+export async function noteNamespace(tx: Tx, namespaceId: number): Promise<void> {
+  await tx.sql`/* quota.note_namespace */
+    insert into namespace_usage (namespace_id) values (${namespaceId}) on conflict do nothing`;
 }
 
 /** Nobody counts while the feature is off: what was counted before would be wrong when it is on again. */
