@@ -6,6 +6,7 @@ import { makeTempDir } from "../../../test/support/temp-dir.ts";
 import type { Database } from "../../db/db.ts";
 import { migrate } from "../../db/migrate.ts";
 import { migrations } from "../../db/migrations.ts";
+import { RegistryError } from "../../errors.ts";
 import { type Digest, parseDigest } from "../../oci/digest.ts";
 import type { StorageDriver } from "../../storage/driver.ts";
 import { openLocalStorage } from "../../storage/local.ts";
@@ -143,6 +144,36 @@ withDatabases("deleting blobs", (databases) => {
     const tally = new Tally();
     await collectBlobs(world.app, tally);
     expect([tally.blobs, await world.count("here"), await world.count("away")]).toEqual([BLOBS, 0, 0]);
+    world.end();
+  }, 30_000);
+
+  test("a store that goes away in the middle is asked once, and again soon after it is back", async () => {
+    const db = await databases.open();
+    const world = await startWorld(db, ["here", "far"]);
+    const far = world.driver("far");
+    const remove = far.delete.bind(far);
+    let asked = 0;
+    let isAway = true;
+    far.delete = async (key) => {
+      if (!isAway) return remove(key);
+      asked++;
+      throw new RegistryError("unavailable", { message: "far away" });
+    };
+    const check = far.check.bind(far);
+    far.check = () => (isAway ? Promise.reject(new RegistryError("unavailable")) : check());
+    await collectBlobs(world.app, new Tally());
+    // One for each lane, at most.
+    expect(asked).toBeLessThanOrEqual(2);
+    expect([await world.marked(), await world.count("here"), await world.count("far")]).toEqual([BLOBS, 0, BLOBS]);
+    const [soon] = await db.sql`/* test.soon */
+      select max(lease_until_ms) - ${db.dialect.nowMs} as ms from blob where state = 'deleting'`;
+    expect(Number(soon?.ms)).toBeLessThanOrEqual(15_000);
+    isAway = false;
+    await world.app.storage.driver("far").check();
+    await db.sql`/* test.due */ update blob set lease_until_ms = 1`;
+    const tally = new Tally();
+    await collectBlobs(world.app, tally);
+    expect([tally.blobs, await world.count("far")]).toEqual([BLOBS, 0]);
     world.end();
   }, 30_000);
 

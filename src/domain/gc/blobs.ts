@@ -29,6 +29,8 @@ const RENEW_MS = 15_000;
 const RELIABLE_MS = 30_000;
 /** A blob whose bytes cannot be deleted now is tried again after this. */
 const RETRY_MS = 10 * 60_000;
+/** Of a store that is away its own probes know sooner when it is back: until then nobody can push what is marked. */
+const AWAY_MS = 15_000;
 /** A copy to another store is under way: it sees that the blob is gone and clears away what it began. */
 const COPY_WAIT_MS = 15_000;
 
@@ -46,12 +48,12 @@ export async function collectBlobs(app: GcApp, tally: Tally): Promise<number> {
   if (doomed.length === 0) return looked;
   const isLocal = app.storage.locations.every((location) => app.storage.driver(location).isLocal);
   const deleted: Doomed[] = [];
-  const left: Doomed[] = [];
+  const left = { failed: [] as Doomed[], away: [] as Doomed[] };
   const hold = new Hold(app.db, doomed, { askedMs, leaseMs });
   try {
     await inLanes(doomed, isLocal ? LANES.local : LANES.remote, async (blob) => {
       const end = await deleteBytes(app, blob, hold);
-      if (end !== "lost") (end === "gone" ? deleted : left).push(blob);
+      if (end !== "lost") (end === "gone" ? deleted : left[end]).push(blob);
     });
   } finally {
     await hold.end();
@@ -60,7 +62,8 @@ export async function collectBlobs(app: GcApp, tally: Tally): Promise<number> {
   if (deleted.length > 0) {
     await app.db.tx((tx) => forget(tx, deleted, hold.leaseMs, app.storage.locations, tally), { durable: false });
   }
-  if (left.length > 0) await app.db.tx((tx) => postpone(tx, left, hold.leaseMs, RETRY_MS), { durable: false });
+  await postponeLeft(app.db, left.failed, hold.leaseMs, RETRY_MS);
+  await postponeLeft(app.db, left.away, hold.leaseMs, AWAY_MS);
   return looked;
 }
 
@@ -210,19 +213,24 @@ function jobsOf({ sql }: Tx) {
   return sql`job j where j.queue = ${REPLICATION_QUEUE} and j.dedupe_key = c.location || '/' || cast(c.blob_id as text)`;
 }
 
-/** "left" when a store could not be told; one bad blob never stops the rest. "lost" when the mark may be another's. */
+/** One bad blob never stops the rest. "away" when it waits for a store alone, "lost" when the mark may be another's. */
 async function deleteBytes(
   { storage, log }: GcApp,
   { digest, locations }: Doomed,
   hold: Hold,
-): Promise<"gone" | "left" | "lost"> {
-  let end: "gone" | "left" = "gone";
+): Promise<"gone" | "failed" | "away" | "lost"> {
+  let end: "gone" | "failed" | "away" = "gone";
+  const isAway = (location: string) => storage.locations.includes(location) && !storage.isUp(location);
   for (const location of locations) {
     if (!hold.isOurs) return "lost";
+    if (isAway(location)) {
+      if (end === "gone") end = "away";
+      continue;
+    }
     try {
       await storage.driver(location).delete(blobKey(digest));
     } catch (error) {
-      end = "left";
+      if (end !== "failed") end = isAway(location) ? "away" : "failed";
       log.warn("cannot delete a blob that nobody uses; it is tried again", { digest, location, ...errorFields(error) });
     }
   }
@@ -257,6 +265,10 @@ async function forget(
   tally.rows("blob", ids.length);
   tally.blobs += ids.length;
   tally.bytes += blobs.reduce((sum, { id, sizeBytes }) => sum + (ours.has(id) ? sizeBytes : 0), 0);
+}
+
+async function postponeLeft(db: Database, blobs: readonly Doomed[], leaseMs: number, forMs: number): Promise<void> {
+  if (blobs.length > 0) await db.tx((tx) => postpone(tx, blobs, leaseMs, forMs), { durable: false });
 }
 
 /** Gives how long the marks that are still ours last from now on; undefined when none is. */
