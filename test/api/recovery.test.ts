@@ -26,8 +26,6 @@ async function userWithMail(name: string): Promise<string> {
   return email;
 }
 
-const ROUNDS = 25;
-
 const recover = async (email: string) => (await api.nobody()).post("/recovery", { email });
 
 /** Asks for a mail and gives the code in it. */
@@ -45,28 +43,16 @@ describe("POST /recovery", () => {
     expect(mail.text).toContain(`http://registry.example.com/recovery?code=${codeIn(mail)}`);
     expect(smtp.mails.flatMap(({ recipients }) => recipients)).not.toContain("nobody@example.com");
   });
-  test("does for a known address before it answers what it does for an unknown one", async () => {
+  test("answers for a known address before it writes or sends anything, so that the time it takes tells nothing", async () => {
     const email = await userWithMail("bob");
-    const cost = async (address: string, afterwards: () => Promise<unknown>) => {
-      const visitor = await api.nobody();
-      const times: number[] = [];
-      for (let round = 0; round < ROUNDS; round++) {
-        const startedMs = performance.now();
-        await visitor.post("/recovery", { email: address });
-        times.push(performance.now() - startedMs);
-        // What follows an answer is not to slow the next one down.
-        await afterwards();
-      }
-      return times.sort((a, b) => a - b)[Math.floor(ROUNDS / 2)] ?? 0;
-    };
-    await cost("warm-up@example.com", () => Bun.sleep(5));
-    const unknown = await cost("somebody@example.com", () => Bun.sleep(5));
-    const known = await cost(email, async () => {
-      await smtp.next(email);
-      await api.app.db.sql`update email_code set created_ms = 0`;
+    const visitor = await api.nobody();
+    const { db } = api.app;
+    // A code belongs to the account: none can be written as long as somebody else has that row, or SQLite's file.
+    await db.tx(async (tx) => {
+      await tx.sql`update account set email = ${email} where username = 'bob'`;
+      expect((await visitor.post("/recovery", { email })).body).toEqual({ status: "sent" });
     });
-    // A code written on the way, let alone a mail, takes milliseconds.
-    expect(known - unknown).toBeLessThan(Math.max(1.5, unknown));
+    expect(codeIn(await smtp.next(email))).not.toBe("");
   });
   test("sends one mail a minute to an account", async () => {
     const email = await userWithMail("carol");
