@@ -133,7 +133,8 @@ function ownStores(folder: string, ground: Ground): Part[] {
   if (files.length === 0) return [];
   const after = ground.s3 ? { after: ground.s3 } : {};
   const run = { command: testCommand(files), isTest: true, timeoutSeconds: PART_TIMEOUT_SECONDS };
-  return [{ ...run, ...after, name: `${folder} (own stores)`, env: { TEST_DB: "sqlite" } }];
+  const env = { TEST_DB: "sqlite", TEST_BERTH_BINARY: ground.binary };
+  return [{ ...run, ...after, name: `${folder} (own stores)`, env }];
 }
 
 /** What the tests of a folder have to wait for. */

@@ -5,7 +5,7 @@ import { randomBytes } from "node:crypto";
 import { type Container, makeContainer } from "../storage/azure-store.ts";
 import { type Azurite, startAzurite } from "../support/azurite.ts";
 import { digestOf, pullScope } from "../support/registry-client.ts";
-import { type Registry, startRegistry } from "./harness.ts";
+import { pushShapes, type Registry, startRegistry } from "./harness.ts";
 
 setDefaultTimeout(180_000);
 const mebibyte = 1024 * 1024;
@@ -53,7 +53,7 @@ describe.each([
   });
   afterAll(() => registry?.stop());
 
-  test.each(["post-put", "patch", "chunked", "single-post"] as const)("of what was pushed as %s", async (shape) => {
+  test.each(pushShapes(isRedirected))("of what was pushed as %s", async (shape) => {
     for (const sizeBytes of [1, 100_000, 20 * mebibyte + 3]) {
       const content = randomBytes(sizeBytes);
       const digest = digestOf(content);

@@ -11,7 +11,7 @@ import { type FaultProxy, startFaultProxy } from "../support/fault-proxy.ts";
 import { digestOf, type PushShape, pullScope, type RegistryClient } from "../support/registry-client.ts";
 import { type S3Server, s3At, startS3 } from "../support/s3.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
-import { errorOf, eventually, type Registry, startRegistry } from "./harness.ts";
+import { errorOf, eventually, pushShapes, type Registry, startRegistry } from "./harness.ts";
 
 setDefaultTimeout(180_000);
 const startMs = 300_000;
@@ -71,7 +71,7 @@ describe.each([
   });
   afterAll(() => registry?.stop());
 
-  test.each(["post-put", "patch", "chunked", "single-post"] as const)("of what was pushed as %s", async (shape) => {
+  test.each(pushShapes(isRedirected))("of what was pushed as %s", async (shape) => {
     for (const sizeBytes of [0, 1, 100_000, 20 * mebibyte + 3]) {
       const content = randomBytes(sizeBytes);
       const digest = await pushed(registry.admin, content, shape);
