@@ -7,7 +7,7 @@ import { constants, statSync } from "node:fs";
 import { access, open, opendir, rename, stat, statfs, unlink, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { RegistryError } from "../errors.ts";
-import { type Clock, systemClock } from "../lib/clock.ts";
+import { type Clock, isRecent, systemClock } from "../lib/clock.ts";
 import type { ObjectSource, StorageDriver, UploadWriter } from "./driver.ts";
 import { errnoOf, fileMode, isAbsent, makeDirectory, storageError, syncDirectory } from "./local-files.ts";
 import { readStream } from "./local-reader.ts";
@@ -180,7 +180,7 @@ class LocalStorage implements StorageDriver {
   }
 
   async check(): Promise<void> {
-    if (this.#clock.nowMs() - this.#checkedAtMs >= checkReuseMs) {
+    if (!isRecent(this.#checkedAtMs, this.#clock.nowMs(), checkReuseMs)) {
       this.#checking ??= this.#probe().finally(() => {
         this.#checking = undefined;
       });
@@ -270,7 +270,7 @@ class LocalStorage implements StorageDriver {
     try {
       // access(2) answers EROFS on a read-only mount, ENOENT when the mount is gone, EACCES when rights were taken away.
       await access(uploadsPath, constants.R_OK | constants.W_OK | constants.X_OK);
-      if (this.#checkFailure || nowMs - this.#probedAtMs >= probeEveryMs) {
+      if (this.#checkFailure || !isRecent(this.#probedAtMs, nowMs, probeEveryMs)) {
         await writeFile(join(uploadsPath, ".check"), "1", { mode: fileMode });
         this.#probedAtMs = nowMs;
       }

@@ -6,7 +6,7 @@
 import { calculateJwkThumbprint, errors, exportJWK, generateKeyPair, importJWK } from "jose";
 import type { Database, Tx } from "../../db/db.ts";
 import { toNumber } from "../../db/decode.ts";
-import type { Clock } from "../../lib/clock.ts";
+import { type Clock, isRecent } from "../../lib/clock.ts";
 import type { SecretBox } from "../../lib/secret-box.ts";
 
 /** ES256: a signature costs a tenth of RS256's and clients pass tokens on without reading them. */
@@ -127,9 +127,8 @@ export class TokenKeys {
   /** Looks again, unless somebody just has; who comes while somebody looks waits for what is found. */
   async #reloadOnce(nowMs: number): Promise<void> {
     const { hearsChanges } = this.#options.db;
-    // A clock that was set back must not stop it for as long; and who hears of no new key looks each time.
-    const isRecent = nowMs >= this.#reloadedMs && nowMs - this.#reloadedMs < RELOAD_PAUSE_MS;
-    if (!this.#reloading && isRecent && hearsChanges) return;
+    // Who hears of no new key looks each time.
+    if (!this.#reloading && isRecent(this.#reloadedMs, nowMs, RELOAD_PAUSE_MS) && hearsChanges) return;
     this.#reloading ??= this.#reload(nowMs).finally(() => {
       this.#reloading = undefined;
     });

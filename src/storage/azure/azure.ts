@@ -4,7 +4,7 @@
  */
 
 import { RegistryError } from "../../errors.ts";
-import type { Clock } from "../../lib/clock.ts";
+import { type Clock, isRecent } from "../../lib/clock.ts";
 import type { Logger } from "../../observe/logger.ts";
 import type { ClientUrlRequest, ObjectSource, StorageDriver, UploadWriter } from "../driver.ts";
 import { requireObjectKey, requireUploadKey, uploadKey } from "../paths.ts";
@@ -226,7 +226,7 @@ class AzureStorage implements StorageDriver {
 
   check(): Promise<void> {
     const nowMs = this.#options.clock.nowMs();
-    if (!this.#check || nowMs - this.#check.atMs >= CHECK_REUSE_MS) {
+    if (!this.#check || !isRecent(this.#check.atMs, nowMs, CHECK_REUSE_MS)) {
       const result = this.#probe(nowMs);
       result.catch(() => undefined);
       this.#check = { atMs: nowMs, result };
@@ -313,7 +313,7 @@ class AzureStorage implements StorageDriver {
 
   async #probe(nowMs: number): Promise<void> {
     const bounds = { once: true, answerMs: CHECK_ANSWER_MS } as const;
-    if (nowMs - this.#probedAtMs < PROBE_EVERY_MS) {
+    if (isRecent(this.#probedAtMs, nowMs, PROBE_EVERY_MS)) {
       // It may have been tidied away; what matters is that the container answers.
       await this.#client.call({ method: "HEAD", key: PROBE_KEY, mayBeAbsent: true, ...bounds });
       return;

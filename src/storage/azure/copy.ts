@@ -3,6 +3,7 @@
  * refuses, the bytes go through us, a part at a time.
  */
 
+import { isRecent } from "../../lib/clock.ts";
 import { KeyedMutex } from "../../lib/semaphore.ts";
 import type { Logger } from "../../observe/logger.ts";
 import type { PartPool } from "../remote/part-pool.ts";
@@ -94,7 +95,7 @@ export class Copier {
     signal: AbortSignal | undefined,
   ): Promise<string[]> {
     const { client, nowMs, log } = this.#options;
-    if (nowMs() - this.#refusedAtMs >= REFUSED_FOR_MS) {
+    if (!isRecent(this.#refusedAtMs, nowMs(), REFUSED_FOR_MS)) {
       try {
         await client.putBlockFrom(target, blockId(0), key, span, signal);
         return [blockId(0)];
@@ -103,7 +104,7 @@ export class Copier {
         const ids = await this.#pipe(target, { key, span }, blockId, absent, signal);
         // Only once the way around worked: the blob itself may have been the reason. A store that was busy is asked again.
         if (error.status < 500 || error.azureCode === "NotImplemented") {
-          if (nowMs() - this.#refusedAtMs >= REFUSED_FOR_MS) {
+          if (!isRecent(this.#refusedAtMs, nowMs(), REFUSED_FOR_MS)) {
             const code = error.azureCode;
             log.warn("the store does not copy by itself; uploads go through this process once more", { code });
           }

@@ -4,7 +4,7 @@
  */
 
 import { RegistryError } from "../../errors.ts";
-import type { Clock } from "../../lib/clock.ts";
+import { type Clock, isRecent } from "../../lib/clock.ts";
 import { discard } from "../remote/request.ts";
 import type { S3Client } from "./client.ts";
 import { S3Refusal } from "./errors.ts";
@@ -35,7 +35,7 @@ export class BucketProbe {
 
   /** Throws what is wrong with the bucket. */
   async check(): Promise<void> {
-    if (this.#options.clock.nowMs() - this.#askedAtMs >= REUSE_MS) {
+    if (!isRecent(this.#askedAtMs, this.#options.clock.nowMs(), REUSE_MS)) {
       this.#asking ??= this.#ask().finally(() => {
         this.#asking = undefined;
       });
@@ -50,7 +50,7 @@ export class BucketProbe {
     const nowMs = clock.nowMs();
     try {
       await this.#requireBucket();
-      if (this.#failure || nowMs - this.#wroteAtMs >= WRITE_EVERY_MS) {
+      if (this.#failure || !isRecent(this.#wroteAtMs, nowMs, WRITE_EVERY_MS)) {
         await discard(await client.call({ method: "PUT", key, body: "1", ...bounds }));
         this.#wroteAtMs = nowMs;
       }

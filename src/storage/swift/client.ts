@@ -5,7 +5,7 @@
 
 import { z } from "zod";
 import { RegistryError } from "../../errors.ts";
-import type { Clock } from "../../lib/clock.ts";
+import { type Clock, isRecent } from "../../lib/clock.ts";
 import {
   discard,
   isPassingStatus,
@@ -165,7 +165,7 @@ export class SwiftClient {
   /** What the cluster can do; asked for once an hour, and taken for granted where it does not tell. */
   info(): Promise<SwiftInfo> {
     const nowMs = this.#options.clock.nowMs();
-    if (!this.#info || nowMs - this.#info.atMs > INFO_REUSE_MS) {
+    if (!this.#info || !isRecent(this.#info.atMs, nowMs, INFO_REUSE_MS)) {
       const value = this.#askInfo();
       this.#info = { value, atMs: nowMs };
       value.catch(() => {

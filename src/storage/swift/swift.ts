@@ -4,7 +4,7 @@
  */
 
 import { RegistryError } from "../../errors.ts";
-import type { Clock } from "../../lib/clock.ts";
+import { type Clock, isRecent } from "../../lib/clock.ts";
 import type { Logger } from "../../observe/logger.ts";
 import type { ClientUrlRequest, ObjectSource, StorageDriver, UploadWriter } from "../driver.ts";
 import { requireObjectKey, requireUploadKey } from "../paths.ts";
@@ -235,7 +235,7 @@ class SwiftStorage implements StorageDriver {
 
   check(): Promise<void> {
     const nowMs = this.#options.clock.nowMs();
-    if (!this.#check || nowMs - this.#check.atMs >= CHECK_REUSE_MS) {
+    if (!this.#check || !isRecent(this.#check.atMs, nowMs, CHECK_REUSE_MS)) {
       const result = this.#probe(nowMs);
       result.catch(() => undefined);
       this.#check = { atMs: nowMs, result };
@@ -360,7 +360,7 @@ class SwiftStorage implements StorageDriver {
     if (response.status === 404) {
       throw new RegistryError("unavailable", { message: `Could not find container (${container}) in Swift storage.` });
     }
-    if (nowMs - this.#probedAtMs < PROBE_EVERY_MS) return;
+    if (isRecent(this.#probedAtMs, nowMs, PROBE_EVERY_MS)) return;
     const failure = await this.#client
       .call({ method: "PUT", object: this.#names.probe, body: "1", ...bounds })
       .catch((error: unknown) => error);
