@@ -38,7 +38,7 @@ const WITH_OWN_STORES: ReadonlySet<string> = new Set([
 /** Folders whose files are named by the engine that they start: a part for each, so that slow ones run side by side. */
 const BY_ENGINE: ReadonlySet<string> = new Set(["storage"]);
 /** The server runs from the sources here, on SQLite. Elsewhere it is the single binary, which starts in a third of the time. */
-const FROM_SOURCES: ReadonlySet<string> = new Set(["api", "clients", "registry"]);
+const FROM_SOURCES: ReadonlySet<string> = new Set(["registry"]);
 /** These take both engines in one run, and the older PostgreSQL in another. */
 const CHOOSES_DATABASES: ReadonlySet<string> = new Set(["db"]);
 /** The oldest and the newest PostgreSQL that we promise; what names no version here is tested on the newest. */

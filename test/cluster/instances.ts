@@ -11,6 +11,7 @@ import { ApiClient } from "../api/harness.ts";
 import { bootBeside, password } from "../registry/harness.ts";
 import { type BerthServer, startBerth } from "../support/berth.ts";
 import { createTestDatabase } from "../support/postgres.ts";
+import { quickHash } from "../support/quick-hash.ts";
 import { basicAuthorization, RegistryClient } from "../support/registry-client.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
 
@@ -103,8 +104,6 @@ export class Instance {
   }
 }
 
-let hashed: Promise<string> | undefined;
-
 export async function startCluster(options: ClusterOptions = {}): Promise<Cluster> {
   const dir = makeTempDir("cluster");
   const database = options.database ?? (await createTestDatabase());
@@ -143,8 +142,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
     app: booted(),
     database,
     async user(name) {
-      hashed ??= Bun.password.hash(password, { algorithm: "argon2id", memoryCost: 1024, timeCost: 1 });
-      const passwordHash = await hashed;
+      const passwordHash = await quickHash(password);
       const facts = { tagExpirationSeconds: 14 * 24 * 3600, nowMs: Date.now() };
       await booted().db.tx((tx) => createUser(tx, { username: name, passwordHash }, facts));
     },

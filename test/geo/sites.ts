@@ -15,6 +15,7 @@ import { type CommandResult, runBerth } from "../cli/command.ts";
 import { type BerthServer, startBerth } from "../support/berth.ts";
 import { chooseServerDatabase } from "../support/database.ts";
 import { type RunningProcess, startProcess } from "../support/process.ts";
+import { quickHash } from "../support/quick-hash.ts";
 import { type Descriptor, digestOf, type PushedImage, RegistryClient } from "../support/registry-client.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
 import type { GeoStore } from "./stores.ts";
@@ -84,7 +85,7 @@ export async function startSites(
     write: () => undefined,
   });
   const app = await boot(loadConfig({ dataDir: dir.path, env: { QUAY_OVERRIDE_CONFIG: JSON.stringify(config) } }), log);
-  const passwordHash = await Bun.password.hash(password, { algorithm: "argon2id", memoryCost: 1024, timeCost: 1 });
+  const passwordHash = await quickHash(password);
   await app.db.tx((tx) =>
     createUser(tx, { username, passwordHash }, { tagExpirationSeconds: 14 * 24 * 3600, nowMs: Date.now() }),
   );

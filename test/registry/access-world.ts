@@ -19,6 +19,7 @@ import { parseRepositoryPath, type RepositoryPath } from "../../src/oci/names.ts
 import { parseTag } from "../../src/oci/reference.ts";
 import { chosenEngines } from "../support/database.ts";
 import { createTestDatabase } from "../support/postgres.ts";
+import { quickHash } from "../support/quick-hash.ts";
 import { basicAuthorization, digestOf, mediaTypes, toBytes } from "../support/registry-client.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
 import type { CallerCase, RepositoryCase, Way } from "./access-matrix.ts";
@@ -300,7 +301,7 @@ async function callerFor(app: BootedApp, username: string): Promise<Caller> {
 
 /** Gives the secrets that are not `PASSWORD`. */
 async function makeAccounts(app: BootedApp): Promise<Map<string, string>> {
-  const passwordHash = await app.passwords.hash(PASSWORD);
+  const passwordHash = await quickHash(PASSWORD);
   const secrets = new Map<string, string>();
   await app.db.tx(async (tx) => {
     for (const username of USERS) await createUser(tx, { username, passwordHash }, FACTS);

@@ -11,6 +11,7 @@ import { createUser, findAccount, setEnabled } from "../../src/domain/user/accou
 import { createLogger } from "../../src/observe/logger.ts";
 import type { RepositoryPath } from "../../src/oci/names.ts";
 import { type BerthOptions, type BerthServer, startBerth } from "../support/berth.ts";
+import { quickHash } from "../support/quick-hash.ts";
 import { basicAuthorization, type PushShape, RegistryClient } from "../support/registry-client.ts";
 import { isThorough } from "../support/thorough.ts";
 
@@ -68,7 +69,7 @@ export async function startRegistry(
     admin: client("admin", berth.adminPassword),
     anonymous: new RegistryClient({ url: berth.url }),
     async user(name) {
-      const passwordHash = await quickHash();
+      const passwordHash = await quickHash(password);
       await app.db.tx((tx) => createUser(tx, { username: name, passwordHash }, { ...facts, nowMs: Date.now() }));
       return client(name, password);
     },
@@ -158,11 +159,4 @@ export async function eventually(probe: () => Promise<boolean>, timeoutMs = 5000
     if (performance.now() > deadline) throw new Error(`still not so after ${timeoutMs} ms`);
     await Bun.sleep(10);
   }
-}
-
-let hashed: Promise<string> | undefined;
-/** One hash for all users of a run: hashing is what costs. */
-function quickHash(): Promise<string> {
-  hashed ??= Bun.password.hash(password, { algorithm: "argon2id", memoryCost: 1024, timeCost: 1 });
-  return hashed;
 }
