@@ -15,14 +15,21 @@ async function settle(): Promise<void> {
   for (let turns = 0; turns < 20; turns++) await Promise.resolve();
 }
 
-test("a store is probed on when a call fails while a probe has no answer yet", async () => {
+/** A watched store whose probes end when the test says so. */
+function watched(): { health: LocationHealth; probes: PromiseWithResolvers<void>[] } {
   const probes: PromiseWithResolvers<void>[] = [];
   const probe = () => {
-    probes.push(Promise.withResolvers<void>());
-    return (probes.at(-1) as PromiseWithResolvers<void>).promise;
+    const begun = Promise.withResolvers<void>();
+    probes.push(begun);
+    return begun.promise;
   };
   const health = new LocationHealth({ location: "us", probe, log });
   health.watch();
+  return { health, probes };
+}
+
+test("a store is probed on when a call fails while a probe has no answer yet", async () => {
+  const { health, probes } = watched();
   expect(probes).toHaveLength(1);
   health.failed(away());
   expect(health.isUp).toBe(false);
@@ -37,5 +44,26 @@ test("a store is probed on when a call fails while a probe has no answer yet", a
   probes[1]?.resolve();
   await settle();
   expect(health.isUp).toBe(true);
+  health.close();
+});
+
+test("a store is watched on when somebody else finds it well while a probe has no answer yet", async () => {
+  const { health, probes } = watched();
+  probes[0]?.resolve();
+  await settle();
+  health.failed(away());
+  jest.advanceTimersByTime(1000);
+  expect(probes).toHaveLength(2);
+  const asked = health.check();
+  probes[2]?.resolve();
+  await asked;
+  expect(health.isUp).toBe(true);
+  // The next turn goes off beside the probe that hangs, which ends well after all.
+  jest.advanceTimersByTime(6000);
+  expect(probes).toHaveLength(3);
+  probes[1]?.resolve();
+  await settle();
+  jest.advanceTimersByTime(6000);
+  expect(probes).toHaveLength(4);
   health.close();
 });

@@ -135,12 +135,11 @@ export class LocationHealth {
   }
 
   async #probeOnce(): Promise<void> {
-    const wasUp = this.#isUp;
+    // A call that changed its state meanwhile has set the timer; when that went off beside this probe, it began no other one.
     try {
       await this.#ask();
-      if (wasUp && this.#isWatched) this.#probeIn(WATCH_MS);
+      if (this.#isWatched && this.#timer === undefined) this.#probeIn(WATCH_MS);
     } catch {
-      // Whoever noticed it first has set the timer; when that went off beside this probe, it began no other one.
       if (this.#timer !== undefined) return;
       this.#pauseMs = Math.min(this.#pauseMs * 2, PAUSE_MAX_MS);
       this.#probeIn(this.#pauseMs);
