@@ -185,13 +185,13 @@ async function main(names: readonly string[]): Promise<number> {
   const wanted = choose(allParts({ s3: canInstallS3Server() ? never : null, go: never }), names);
   await setUp("packages");
   let s3Server: S3Server | undefined;
-  // Both are built beside the tests that need neither.
+  // Both are built beside the tests that need neither; most parts wait for the first.
   const isS3Wanted = wanted.some(({ name, env }) => env?.TEST_DB === "cluster" || WITH_S3.has(folderOf(name)));
   const keep = (server: S3Server) => {
     s3Server = server;
   };
   const s3 = isS3Wanted ? startSharedS3(keep) : never;
-  const go = wanted.some(({ name }) => WITH_GO.has(folderOf(name))) ? setUp("go") : never;
+  const go = wanted.some(({ name }) => WITH_GO.has(folderOf(name))) ? s3.then(() => setUp("go")) : never;
   // One server of each version for all parts; tests that crash or reconfigure theirs start their own.
   const given = process.env.TEST_POSTGRES_URI;
   const [older, newer] = given

@@ -1,5 +1,9 @@
-/** Every fault of the database once, under load; longer with `bun test/faults/main.ts`. The seed is printed. */
+/**
+ * Faults of the database once each, under load: one half of them if the seed is even, the other if it is odd, or all of them
+ * with TEST_THOROUGH=1. Longer with `bun test/faults/main.ts`. The seed is printed.
+ */
 import { expect, test } from "bun:test";
+import { everySecond } from "../support/thorough.ts";
 import { databaseFaults } from "./database-faults.ts";
 import { runFaults } from "./run.ts";
 import { startBerthOn, startFaultyDatabase } from "./start.ts";
@@ -9,7 +13,7 @@ test("under every fault of the database nothing acknowledged is lost, and all co
   const database = await startFaultyDatabase();
   const berth = await startBerthOn(database.uri);
   try {
-    const faults = databaseFaults(database);
+    const faults = everySecond(databaseFaults(database), seed);
     const report = await runFaults({ site: berth, faults, seed, seconds: 0, mayBreak: false });
     const { slowest: _, ...figures } = report;
     console.log(`TEST_SEED=${seed} ${JSON.stringify(figures)}`);

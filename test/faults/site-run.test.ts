@@ -1,10 +1,12 @@
 /**
- * Every fault between two instances and their S3 store once, and packets lost on the way to store or database, under load.
+ * Faults between two instances and their S3 store once each, and packets lost on the way to store or database, under load: one
+ * half of them if the seed is even, the other if it is odd, or all of them with TEST_THOROUGH=1.
  * One instance redirects pulls to the store, the other pipes them. The database's own faults are in `database-run.test.ts`;
  * all of them together, for longer: `bun test/faults/main.ts --instances 2 --store versitygw`. The seed is printed.
  */
 import { expect, test } from "bun:test";
 import { findGoTool } from "../support/go-tools.ts";
+import { everySecond } from "../support/thorough.ts";
 import { findTool } from "../support/tools.ts";
 import { partitionFaults } from "./partition-faults.ts";
 import { runFaults } from "./run.ts";
@@ -24,7 +26,7 @@ test.skipIf(hasNone)(
     try {
       // Half of the partitions, to save time: the database away for one of two, the store for both.
       const partitions = partitionFaults(site).filter(({ name }) => /database, one|store, every/.test(name));
-      const faults = [...(site.store ? storeFaults(site.store) : []), ...partitions];
+      const faults = everySecond([...(site.store ? storeFaults(site.store) : []), ...partitions], seed);
       if (site.noHosts !== undefined)
         console.log(`not run: partitions between instances and their stores (${site.noHosts})`);
       const report = await runFaults({
