@@ -270,7 +270,8 @@ describe("between Azure and us", () => {
   const faults = {
     "a status that may pass": (push: number): Does => ({
       kind: "status",
-      status: statuses[push % 4] ?? 503,
+      // Each position twice: by turns only every second one is of this kind.
+      status: statuses[Math.floor(push / 2) % statuses.length] ?? 503,
       headers: busy,
     }),
     "a lost answer": (): Does => ({ kind: "lost" }),
