@@ -4,8 +4,9 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { randomBytes } from "node:crypto";
 import { type Container, makeContainer } from "../storage/azure-store.ts";
 import { type Azurite, startAzurite } from "../support/azurite.ts";
-import { digestOf, pullScope } from "../support/registry-client.ts";
-import { pushShapes, type Registry, startRegistry } from "./harness.ts";
+import { digestOf } from "../support/registry-client.ts";
+import { type Registry, startRegistry } from "./harness.ts";
+import { expectPulled, pushShapes } from "./store-pulls.ts";
 
 setDefaultTimeout(180_000);
 const mebibyte = 1024 * 1024;
@@ -62,19 +63,7 @@ describe.each([
       const hex = digest.slice("sha256:".length);
       expect(await container.client.sizeOf(`datastorage/registry/sha256/${hex.slice(0, 2)}/${hex}`)).toBe(sizeBytes);
 
-      const url = `${registry.berth.url}/v2/${repository}/blobs/${digest}`;
-      const authorization = (await registry.admin.authorize(pullScope(repository))) ?? "";
-      const first = await fetch(url, { headers: { authorization }, redirect: "manual" });
-      expect(first.status).toBe(isRedirected ? 307 : 200);
-      expect(first.headers.get("location")?.startsWith(`${azurite.url}/`) ?? false).toBe(isRedirected);
-      expect(digestOf(await (await fetch(url, { headers: { authorization } })).bytes())).toBe(digest);
-
-      const start = Math.floor(sizeBytes / 2);
-      const part = await fetch(url, { headers: { authorization, range: `bytes=${start}-` } });
-      expect(part.status).toBe(206);
-      expect(Buffer.compare(await part.bytes(), content.subarray(start))).toBe(0);
-      const head = await fetch(url, { method: "HEAD", headers: { authorization } });
-      expect(head.headers.get("content-length")).toBe(String(sizeBytes));
+      await expectPulled(registry, repository, content, isRedirected ? `${azurite.url}/` : undefined);
     }
     const names = await container.names();
     expect(names.filter((name) => name.includes("/uploads/"))).toEqual([]);

@@ -12,8 +12,7 @@ import { createLogger } from "../../src/observe/logger.ts";
 import type { RepositoryPath } from "../../src/oci/names.ts";
 import { type BerthOptions, type BerthServer, startBerth } from "../support/berth.ts";
 import { quickHash } from "../support/quick-hash.ts";
-import { basicAuthorization, type PushShape, RegistryClient } from "../support/registry-client.ts";
-import { isThorough } from "../support/thorough.ts";
+import { basicAuthorization, RegistryClient } from "../support/registry-client.ts";
 
 /** Password of every user made here. */
 export const password = "correct-horse-battery";
@@ -145,11 +144,6 @@ export async function tokenOf(registry: Registry, username: string, ...scopes: s
   const response = await fetch(`${registry.berth.url}/v2/auth?${query}`, { headers: basicOf(username, secret) });
   if (response.status !== 200) throw new Error(`token: ${response.status} ${await response.text()}`);
   return ((await response.json()) as { token: string }).token;
-}
-
-/** In which shapes to push to one store: all where it is first met, one where only the way of its pulls is another. */
-export function pushShapes(isFirst: boolean): PushShape[] {
-  return isFirst || isThorough ? ["post-put", "patch", "chunked", "single-post"] : ["post-put"];
 }
 
 /** Waits until `probe` is true. */

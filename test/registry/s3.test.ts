@@ -11,7 +11,8 @@ import { type FaultProxy, startFaultProxy } from "../support/fault-proxy.ts";
 import { digestOf, type PushShape, pullScope, type RegistryClient } from "../support/registry-client.ts";
 import { type S3Server, s3At, startS3 } from "../support/s3.ts";
 import { makeTempDir } from "../support/temp-dir.ts";
-import { errorOf, eventually, pushShapes, type Registry, startRegistry } from "./harness.ts";
+import { errorOf, eventually, type Registry, startRegistry } from "./harness.ts";
+import { pushShapes } from "./store-pulls.ts";
 
 setDefaultTimeout(180_000);
 const startMs = 300_000;

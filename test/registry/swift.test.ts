@@ -3,9 +3,10 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { accountV1, type Container, makeContainer } from "../storage/swift-store.ts";
-import { digestOf, pullScope } from "../support/registry-client.ts";
+import { digestOf } from "../support/registry-client.ts";
 import { type SwiftCluster, startSwift, swiftPassword, swiftUser } from "../support/swift.ts";
-import { pushShapes, type Registry, startRegistry } from "./harness.ts";
+import { type Registry, startRegistry } from "./harness.ts";
+import { expectPulled, pushShapes } from "./store-pulls.ts";
 
 setDefaultTimeout(120_000);
 const mebibyte = 1024 * 1024;
@@ -66,20 +67,7 @@ describe.each([
       const stored = await container.object("HEAD", `datastorage/registry/sha256/${hex.slice(0, 2)}/${hex}`);
       expect(stored.headers.get("content-length")).toBe(String(sizeBytes));
 
-      const path = `/v2/${repository}/blobs/${digest}`;
-      const authorization = (await registry.admin.authorize(pullScope(repository))) ?? "";
-      const first = await fetch(registry.berth.url + path, { headers: { authorization }, redirect: "manual" });
-      expect(first.status).toBe(isRedirected ? 307 : 200);
-      expect(first.headers.get("location")?.startsWith(`${swiftUrl}/v1/AUTH_test/`) ?? false).toBe(isRedirected);
-      const bytes = await (isRedirected ? await fetch(first.headers.get("location") ?? "") : first).bytes();
-      expect(digestOf(bytes)).toBe(digest);
-
-      const start = Math.floor(sizeBytes / 2);
-      const part = await fetch(registry.berth.url + path, { headers: { authorization, range: `bytes=${start}-` } });
-      expect(part.status).toBe(206);
-      expect(Buffer.compare(await part.bytes(), content.subarray(start))).toBe(0);
-      const head = await fetch(registry.berth.url + path, { method: "HEAD", headers: { authorization } });
-      expect(head.headers.get("content-length")).toBe(String(sizeBytes));
+      await expectPulled(registry, repository, content, isRedirected ? `${swiftUrl}/v1/AUTH_test/` : undefined);
     }
   });
 
